@@ -1,0 +1,19 @@
+//! Run folders, atomic files, provenance, metrics, progress and seeds.
+//!
+//! What a run must remember, and nothing about language models: no tensor, no token, no network.
+//! Nothing here prints; what a person should see goes through [`progress`].
+
+pub mod atomic;
+pub mod clock;
+pub mod digest;
+mod error;
+pub mod events;
+mod lines;
+pub mod machine;
+pub mod metrics;
+pub mod progress;
+pub mod run;
+pub mod seed;
+pub mod tensorboard;
+
+pub use error::Error;
