@@ -1,0 +1,208 @@
+//! Cuts text into the pieces that BPE works on: Llama 3's split pattern as a linear scanner, and
+//! the cuts that Meta's tokenizer makes in very long texts before it. No regular expression runs.
+
+use crate::unicode::{Class, Classes, is_python_space};
+
+/// Llama 3's split pattern, as in Meta's `llama3/tokenizer.py`. [`pieces`] matches it by hand;
+/// files that carry a pattern are checked against this one.
+pub const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Meta encodes at most this many characters at once (`TIKTOKEN_MAX_ENCODE_CHARS`).
+const BLOCK_CHARACTERS: usize = 400_000;
+/// Longest run of white space, or of anything else, that is not cut (`MAX_NO_WHITESPACES_CHARS`).
+const RUN_CHARACTERS: usize = 25_000;
+
+/// The successive matches of [`PATTERN`]. They cover the text: the pattern matches everywhere.
+pub(crate) fn pieces(text: &str) -> Pieces<'_> {
+    Pieces { text, at: 0, classes: Classes::get() }
+}
+
+/// The stretches of `text` that Meta's tokenizer encodes each on its own: blocks of 400,000
+/// characters, cut again where 25,000 characters in a row are all space or all not. A piece never
+/// reaches over such a cut, so the cuts can change tokens and are part of the format.
+pub(crate) fn stretches(text: &str) -> Stretches<'_> {
+    Stretches { rest: text }
+}
+
+pub(crate) struct Pieces<'a> {
+    text: &'a str,
+    at: usize,
+    classes: &'static Classes,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a str;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        if start == self.text.len() {
+            return None;
+        }
+        self.at = self.end_of_piece(start)?;
+        Some(&self.text[start..self.at])
+    }
+}
+
+impl Pieces<'_> {
+    /// Where the match that begins at `start` ends. The comments name the alternatives in order.
+    #[inline]
+    fn end_of_piece(&self, start: usize) -> Option<usize> {
+        let (class, second) = self.classes.at(self.text, start)?;
+        let end = match class {
+            // [^\r\n\p{L}\p{N}]?\p{L}+ without its first character
+            Class::Letter => self.run(second, Class::Letter),
+            // \p{N}{1,3}
+            Class::Number => self.run_at_most(second, Class::Number, 2),
+            // \s*[\r\n]+ and the two white space alternatives: nothing else starts with a newline
+            Class::Newline => self.white_space(start),
+            Class::Space => match self.classes.at(self.text, second) {
+                Some((Class::Letter, third)) => self.run(third, Class::Letter),
+                // " ?" of the punctuation alternative takes a plain space only
+                Some((Class::Other, third)) if self.text.as_bytes()[start] == b' ' => self.punctuation(third),
+                _ => self.white_space(start),
+            },
+            Class::Other => {
+                if let Some(end) = self.contraction(start) {
+                    end
+                } else if let Some((Class::Letter, third)) = self.classes.at(self.text, second) {
+                    self.run(third, Class::Letter)
+                } else {
+                    self.punctuation(second)
+                }
+            }
+        };
+        Some(end)
+    }
+
+    /// (?i:'s|'t|'re|'ve|'m|'ll|'d). Under Unicode case folding `s` is also U+017F, long s.
+    #[inline]
+    fn contraction(&self, start: usize) -> Option<usize> {
+        let bytes = &self.text.as_bytes()[start..];
+        if bytes[0] != b'\'' {
+            return None;
+        }
+        let lower = |at: usize| bytes.get(at).map(u8::to_ascii_lowercase);
+        match (lower(1)?, lower(2)) {
+            (b's' | b't' | b'm' | b'd', _) => Some(start + 2),
+            (b'r' | b'v', Some(b'e')) | (b'l', Some(b'l')) => Some(start + 3),
+            (0xC5, Some(0xBF)) => Some(start + 3),
+            _ => None,
+        }
+    }
+
+    /// The rest of [^\s\p{L}\p{N}]+[\r\n]*
+    #[inline]
+    fn punctuation(&self, at: usize) -> usize {
+        self.run(self.run(at, Class::Other), Class::Newline)
+    }
+
+    /// \s*[\r\n]+, else \s+(?!\S), else \s+, for a run of white space that begins at `start`.
+    fn white_space(&self, start: usize) -> usize {
+        let (mut at, mut last_start, mut after_newline) = (start, start, None);
+        while let Some((class, next)) = self.classes.at(self.text, at) {
+            if !class.is_space() {
+                break;
+            }
+            (last_start, at) = (at, next);
+            if class == Class::Newline {
+                after_newline = Some(at);
+            }
+        }
+        match after_newline {
+            Some(end) => end,
+            // \s+(?!\S) leaves one character before a word, unless there is only one.
+            None if at < self.text.len() && last_start > start => last_start,
+            None => at,
+        }
+    }
+
+    #[inline]
+    fn run(&self, mut at: usize, class: Class) -> usize {
+        while let Some((found, next)) = self.classes.at(self.text, at)
+            && found == class
+        {
+            at = next;
+        }
+        at
+    }
+
+    #[inline]
+    fn run_at_most(&self, mut at: usize, class: Class, limit: usize) -> usize {
+        for _ in 0..limit {
+            match self.classes.at(self.text, at) {
+                Some((found, next)) if found == class => at = next,
+                _ => break,
+            }
+        }
+        at
+    }
+}
+
+pub(crate) struct Stretches<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Stretches<'a> {
+    type Item = Stretch<'a>;
+
+    fn next(&mut self) -> Option<Stretch<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (block, rest) = match self.rest.len() > BLOCK_CHARACTERS {
+            true => self.rest.split_at(block_end(self.rest)),
+            false => (self.rest, ""),
+        };
+        self.rest = rest;
+        Some(Stretch { rest: block })
+    }
+}
+
+/// One block; yields what lies between the cuts in long runs.
+pub(crate) struct Stretch<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Stretch<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (stretch, rest) = self.rest.split_at(stretch_end(self.rest));
+        self.rest = rest;
+        Some(stretch)
+    }
+}
+
+/// The byte after the first 400,000 characters.
+fn block_end(text: &str) -> usize {
+    let after = text.char_indices().nth(BLOCK_CHARACTERS);
+    after.map_or(text.len(), |(at, _)| at)
+}
+
+/// The byte at which the first run grows past 25,000 characters. Meta restarts the count of a cut
+/// run at one, so applying this to the rest again is the same.
+fn stretch_end(text: &str) -> usize {
+    if text.len() <= RUN_CHARACTERS {
+        return text.len();
+    }
+    let (mut length, mut in_space) = (0, false);
+    for (at, character) in text.char_indices() {
+        let is_space = match character.is_ascii() {
+            true => matches!(character, '\t'..='\r' | '\u{1c}'..=' '),
+            false => is_python_space(character),
+        };
+        if is_space == in_space {
+            length += 1;
+            if length > RUN_CHARACTERS {
+                return at;
+            }
+        } else {
+            (length, in_space) = (1, is_space);
+        }
+    }
+    text.len()
+}

@@ -1,0 +1,244 @@
+//! The ordinary tokens: bytes by id, id by bytes, and which two tokens merge into which.
+//! An ordinary token's id is its rank. Special tokens are not in here.
+
+use std::hash::{BuildHasher, Hasher};
+
+use rustc_hash::FxBuildHasher;
+
+use crate::error::Error;
+
+/// Marks an empty slot; no token has this id.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// A token table. Look-ups are one probe or a few in tables that are at most half full.
+pub(crate) struct Vocabulary {
+    bytes: Vec<u8>,
+    /// Token `id` is `bytes[starts[id]..starts[id + 1]]`.
+    starts: Vec<u32>,
+    longest: usize,
+    /// Open addressing by hash of the bytes: (upper half of the hash, id).
+    by_bytes: Vec<(u32, u32)>,
+    of_byte: [u32; 256],
+    /// `two_bytes[a << 8 | b]`: the token made of bytes `a`, `b`. Most merges start here.
+    two_bytes: Vec<u32>,
+    /// Open addressing by (left id, right id): the token that they make.
+    by_pair: Vec<(u64, u32)>,
+}
+
+impl Vocabulary {
+    /// From the tokens in order of their ranks. All 256 bytes must be there, none twice.
+    pub(crate) fn new<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Result<Self, Error> {
+        let fault = |problem: String| Error::Vocabulary { problem };
+        let (mut bytes, mut starts, mut longest) = (Vec::new(), vec![0u32], 0);
+        for token in tokens {
+            if token.is_empty() {
+                return Err(fault(format!("token {} is empty", starts.len() - 1)));
+            }
+            bytes.extend_from_slice(token);
+            let end =
+                u32::try_from(bytes.len()).map_err(|_| fault("the tokens are longer than 4 GB".into()))?;
+            starts.push(end);
+            longest = longest.max(token.len());
+        }
+        let mut vocabulary = Vocabulary {
+            by_bytes: vec![(0, NONE); (2 * starts.len()).next_power_of_two()],
+            bytes,
+            starts,
+            longest,
+            of_byte: [NONE; 256],
+            two_bytes: Vec::new(),
+            by_pair: Vec::new(),
+        };
+        for id in 0..vocabulary.len() as u32 {
+            if let Some(first) = vocabulary.insert(id) {
+                return Err(fault(format!("tokens {first} and {id} have the same bytes")));
+            }
+        }
+        for byte in 0..=255u8 {
+            vocabulary.of_byte[byte as usize] =
+                vocabulary.id(&[byte]).ok_or_else(|| fault(format!("no token for the byte {byte:#04x}")))?;
+        }
+        vocabulary.index_pairs();
+        Ok(vocabulary)
+    }
+
+    /// Number of tokens.
+    pub(crate) fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The bytes of token `id`.
+    #[inline]
+    pub(crate) fn token(&self, id: u32) -> Option<&[u8]> {
+        let id = id as usize;
+        let (start, end) = (*self.starts.get(id)?, *self.starts.get(id + 1)?);
+        Some(&self.bytes[start as usize..end as usize])
+    }
+
+    /// All tokens in order of their ids.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = &[u8]> {
+        self.starts.windows(2).map(|ends| &self.bytes[ends[0] as usize..ends[1] as usize])
+    }
+
+    /// The token with exactly these bytes.
+    #[inline]
+    pub(crate) fn id(&self, bytes: &[u8]) -> Option<u32> {
+        if bytes.len() > self.longest {
+            return None;
+        }
+        let hash = hash_bytes(bytes);
+        let mask = self.by_bytes.len() - 1;
+        let mut slot = hash as usize & mask;
+        loop {
+            let (tag, id) = self.by_bytes[slot];
+            if id == NONE {
+                return None;
+            }
+            if tag == (hash >> 32) as u32 && self.token(id) == Some(bytes) {
+                return Some(id);
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    /// The token for one byte.
+    #[inline]
+    pub(crate) fn byte(&self, byte: u8) -> u32 {
+        self.of_byte[byte as usize]
+    }
+
+    /// The token for two bytes, or [`NONE`].
+    #[inline]
+    pub(crate) fn two_bytes(&self, left: u8, right: u8) -> u32 {
+        self.two_bytes[(left as usize) << 8 | right as usize]
+    }
+
+    /// The token whose bytes are those of `left` and then `right`, or [`NONE`].
+    #[inline]
+    pub(crate) fn merged(&self, left: u32, right: u32) -> u32 {
+        let key = pair_key(left, right);
+        let mask = self.by_pair.len() - 1;
+        let mut slot = hash_pair(key) & mask;
+        loop {
+            let (found, id) = self.by_pair[slot];
+            if id == NONE || found == key {
+                return id;
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    /// Every way to write each token as two tokens, in order of (token, left, right). This is the
+    /// merge list that transformers' `TikTokenConverter` derives from ranks.
+    pub(crate) fn all_merges(&self) -> Vec<(u32, u32)> {
+        let mut merges = Vec::new();
+        for token in self.tokens() {
+            let first = merges.len();
+            merges.extend(
+                (1..token.len()).filter_map(|cut| Some((self.id(&token[..cut])?, self.id(&token[cut..])?))),
+            );
+            merges[first..].sort_unstable();
+        }
+        merges
+    }
+
+    /// Adds `id` to the table; an id with the same bytes, if there is one already.
+    fn insert(&mut self, id: u32) -> Option<u32> {
+        let token = &self.bytes[self.starts[id as usize] as usize..self.starts[id as usize + 1] as usize];
+        let hash = hash_bytes(token);
+        let mask = self.by_bytes.len() - 1;
+        let mut slot = hash as usize & mask;
+        loop {
+            let (tag, found) = self.by_bytes[slot];
+            if found == NONE {
+                self.by_bytes[slot] = ((hash >> 32) as u32, id);
+                return None;
+            }
+            if tag == (hash >> 32) as u32 && self.token(found) == Some(token) {
+                return Some(found);
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    fn index_pairs(&mut self) {
+        self.two_bytes = vec![NONE; 1 << 16];
+        let mut pairs = Vec::new();
+        for (id, token) in self.tokens().enumerate() {
+            for cut in 1..token.len() {
+                if let (Some(left), Some(right)) = (self.id(&token[..cut]), self.id(&token[cut..])) {
+                    pairs.push((pair_key(left, right), id as u32));
+                }
+            }
+        }
+        for id in 0..self.len() as u32 {
+            if let Some(&[left, right]) = self.token(id) {
+                self.two_bytes[(left as usize) << 8 | right as usize] = id;
+            }
+        }
+        self.by_pair = vec![(0, NONE); (2 * pairs.len() + 1).next_power_of_two()];
+        let mask = self.by_pair.len() - 1;
+        for (key, id) in pairs {
+            let mut slot = hash_pair(key) & mask;
+            while self.by_pair[slot].1 != NONE {
+                slot = (slot + 1) & mask;
+            }
+            self.by_pair[slot] = (key, id);
+        }
+    }
+}
+
+#[inline]
+fn pair_key(left: u32, right: u32) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
+}
+
+#[inline]
+fn hash_pair(key: u64) -> usize {
+    // Fibonacci hashing: the upper half of the product depends on all bits of the key.
+    (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize
+}
+
+#[inline]
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
+    let mut hasher = FxBuildHasher.build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(extra: &[&str]) -> Vec<Vec<u8>> {
+        let bytes = (0..=255u8).map(|byte| vec![byte]);
+        bytes.chain(extra.iter().map(|token| token.as_bytes().to_vec())).collect()
+    }
+
+    fn vocabulary(extra: &[&str]) -> Result<Vocabulary, Error> {
+        Vocabulary::new(tokens(extra).iter().map(Vec::as_slice))
+    }
+
+    #[test]
+    fn finds_tokens_and_pairs() {
+        let vocabulary = vocabulary(&["ab", "bc", "abc"]).expect("complete");
+        assert_eq!(vocabulary.id(b"abc"), Some(258));
+        assert_eq!(vocabulary.id(b"ac"), None);
+        assert_eq!(vocabulary.merged(256, b'c'.into()), 258);
+        assert_eq!(vocabulary.merged(b'a'.into(), 257), 258);
+        assert_eq!(vocabulary.merged(256, 257), NONE);
+        assert_eq!(vocabulary.two_bytes(b'b', b'c'), 257);
+        assert_eq!(vocabulary.all_merges(), [(97, 98), (98, 99), (97, 257), (256, 99)]);
+    }
+
+    #[test]
+    fn refuses_what_is_no_vocabulary() {
+        let problem = |tokens: &[Vec<u8>]| {
+            Vocabulary::new(tokens.iter().map(Vec::as_slice)).err().map(|error| error.to_string())
+        };
+        let twice = tokens(&["ab", "ab"]);
+        assert_eq!(problem(&twice).as_deref(), Some("tokens 256 and 257 have the same bytes"));
+        assert_eq!(problem(&tokens(&[])[..255]).as_deref(), Some("no token for the byte 0xff"));
+        assert_eq!(problem(&tokens(&[""])).as_deref(), Some("token 256 is empty"));
+    }
+}

@@ -1,0 +1,21 @@
+//! The tokenizer against its specification, on tokenizers and files made on the spot.
+
+mod chat;
+mod encode;
+mod files;
+mod split;
+mod stream;
+mod train;
+
+use ledger::progress::Silent;
+use tokenizer::Tokenizer;
+use tokenizer::train::Settings;
+
+/// English with numbers, code, other scripts and odd spacing; enough for a few hundred merges.
+const TEXT: &str = include_str!("text.txt");
+
+/// A tokenizer trained on [`TEXT`].
+fn trained(vocab_size: usize) -> Tokenizer {
+    let settings = Settings { vocab_size, ..Settings::default() };
+    tokenizer::train::train(TEXT.lines(), &settings, &Silent).expect("the text is large enough")
+}
