@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn records_are_the_golden_bytes() {
-        // Made by tests/golden/tensorboard_events.py with tensorboard 2.20.0; see there.
+        // Made by tests/golden/tensorboard_events.py with tensorboard 2.21.0; see there.
         let mut records = Vec::new();
         push_record(&mut records, &version_event(1.5));
         push_record(&mut records, &restart_event(1.5));
