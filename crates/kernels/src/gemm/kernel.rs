@@ -1,0 +1,132 @@
+//! What a kernel is: the functions of one instruction set and precision, and how its packed operands lie.
+
+use super::{Precision, portable};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+use crate::isa::{self, Isa};
+
+/// Values of K that are summed in registers before they are added to C. It is even, so pairs never straddle it.
+/// Sums are cut here and nowhere else: changing it changes the last bits of results.
+pub(super) const K_BLOCK: usize = 256;
+
+/// How values lie in the 32-bit words of a packed operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// One f32 a word.
+    F32,
+    /// One f32 a word, rounded to the nearest bf16.
+    Rounded,
+    /// Two consecutive values of K a word, as bf16, the first in the lower half. K is padded with a zero.
+    Pairs,
+}
+
+impl Format {
+    /// Words that hold `depth` values of K.
+    pub fn words(self, depth: usize) -> usize {
+        if self == Self::Pairs { depth.div_ceil(2) } else { depth }
+    }
+}
+
+/// One tile: C (rows x columns) gets the product of two packed strips of `depth` values of K.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tile {
+    /// Words of the left strip, as many a step of K as the tile has rows.
+    pub left: *const u32,
+    /// Words of the right panel, `Kernel::columns` a step of K.
+    pub right: *const u32,
+    pub depth: usize,
+    pub c: *mut f32,
+    pub c_stride: usize,
+    /// Columns to be stored, at most the vectors' of the tile function.
+    pub columns: usize,
+    /// Whether C is added to, or overwritten.
+    pub add: bool,
+}
+
+/// # Safety
+/// The strips hold what the kernel's formats say, the rows of C are writable and belong to nobody else, and the
+/// processor has the kernel's instruction set.
+pub(super) type TileFunction = unsafe fn(&Tile);
+
+/// # Safety
+/// All values of the strip are readable, `target` has room for its words at pitch `width`, and the processor has
+/// the kernel's instruction set.
+pub(super) type PackFunction = unsafe fn(target: *mut u32, width: usize, strip: &Strip, format: Format);
+
+/// A few rows of the left operand, or columns of the right one, about to be packed: word (k, lane).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strip {
+    pub data: *const f32,
+    /// One of the two strides is 1.
+    pub lane_stride: usize,
+    pub depth_stride: usize,
+    pub lanes: usize,
+    /// Lanes that are written, with zeros from `lanes` on.
+    pub padded_lanes: usize,
+    pub depth: usize,
+}
+
+/// An instruction set's way to multiply in one precision.
+pub(super) struct Kernel {
+    /// Tallest tile.
+    pub rows: usize,
+    /// Width of a panel of the right operand.
+    pub columns: usize,
+    /// Width of one vector.
+    pub lanes: usize,
+    pub left: Format,
+    pub right: Format,
+    /// By vectors of columns, then by rows, both less one.
+    pub tiles: &'static [&'static [TileFunction]],
+    pub pack: PackFunction,
+}
+
+impl Kernel {
+    /// The function for a tile of `rows` x `columns`.
+    pub fn tile(&self, rows: usize, columns: usize) -> TileFunction {
+        self.tiles[columns.div_ceil(self.lanes) - 1][rows - 1]
+    }
+
+    /// Columns that are packed for a panel of which `columns` are used.
+    pub fn padded(&self, columns: usize) -> usize {
+        columns.next_multiple_of(self.lanes)
+    }
+}
+
+/// The kernel for this thread's instruction set.
+pub(super) fn select(precision: Precision) -> &'static Kernel {
+    match (isa::current(), precision) {
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Bf16, Precision::Bf16) => &avx512::PAIRS,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512 | Isa::Avx512Bf16, Precision::F32) => &avx512::F32,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, Precision::Bf16) => &avx512::ROUNDED,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, Precision::F32) => &avx2::F32,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, Precision::Bf16) => &avx2::ROUNDED,
+        (_, Precision::F32) => &portable::F32,
+        (_, Precision::Bf16) => &portable::ROUNDED,
+    }
+}
+
+/// The kernel for a right operand that is packed once: the bits are [`select`]'s, bf16 takes half the memory.
+pub(super) fn select_packed(precision: Precision) -> &'static Kernel {
+    match (isa::current(), precision) {
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, Precision::Bf16) => &avx512::WIDENING,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, Precision::Bf16) => &avx2::WIDENING,
+        (Isa::Portable, Precision::Bf16) => &portable::WIDENING,
+        _ => select(precision),
+    }
+}
+
+/// The tile functions of one step for every height, from one row on: `tiles!(function, vectors, 1 2 3)`.
+macro_rules! tiles {
+    ($function:ident, $vectors:literal, $($rows:literal)+) => {
+        &[$($function::<$rows, $vectors> as $crate::gemm::kernel::TileFunction),+]
+    };
+}
+pub(super) use tiles;

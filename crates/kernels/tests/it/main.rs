@@ -1,0 +1,3 @@
+//! The operations of the kernels, each against its specification.
+
+mod gemm;
