@@ -1,0 +1,50 @@
+//! Causal attention with grouped queries inside documents, forward and backward, in tiles with online softmax
+//! (Dao et al., "FlashAttention", 2022). Tiles that the mask leaves empty are never computed.
+//!
+//! The query heads that share a key/value head are stacked into one tall matrix, so keys and values are packed
+//! once for all of them. One row of queries gives the same bits in a tile of any height.
+
+mod backward;
+mod cached;
+mod forward;
+mod tile;
+
+#[cfg(test)]
+mod tests;
+
+pub use backward::{Saved, backward};
+pub use cached::{CachedQueries, forward_cached};
+pub use forward::forward;
+
+/// The shape of one attention: heads and the layout of a row of queries, keys and values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// Query heads, `H`.
+    pub heads: usize,
+    /// Key/value heads, `K`.
+    pub kv_heads: usize,
+    /// Width of a head, `C`.
+    pub head_dim: usize,
+}
+
+impl Shape {
+    /// Width of a row of queries, keys and values: `(H + 2K) C`.
+    pub fn width(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+
+    /// Query heads that share a key/value head.
+    pub fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+
+    /// Queries of a tile: the stack of a group is about 128 rows high, but a tile on the diagonal, half of which
+    /// is masked, stays small.
+    fn tile_rows(&self) -> usize {
+        (128 / self.group()).clamp(16, 64)
+    }
+}

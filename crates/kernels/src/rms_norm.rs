@@ -1,0 +1,149 @@
+//! RMSNorm, forward and backward. `y = x / sqrt(mean(x²) + eps) * w`, row by row.
+//!
+//! Follows `RMSNorm` of the Llama 3 reference model, in f32 throughout.
+
+use rayon::prelude::*;
+
+use crate::isa;
+use crate::math::sum_lanes;
+
+/// Rows that one task takes; fixed, so that sums over rows never depend on the number of threads.
+pub const ROWS: usize = 64;
+
+/// Writes the normalised rows `y [T, D]` of `x [T, D]` under `weight [D]`, and each row's `1 / rms` in
+/// `inverse_rms [T]` for the backward.
+pub fn forward(y: &mut [f32], inverse_rms: &mut [f32], x: &[f32], weight: &[f32], epsilon: f32) {
+    let dim = weight.len();
+    check(x.len(), dim, inverse_rms.len());
+    y.par_chunks_mut(ROWS * dim)
+        .zip(inverse_rms.par_chunks_mut(ROWS))
+        .zip(x.par_chunks(ROWS * dim))
+        .for_each(|((y, inverse_rms), x)| forward_rows(y, inverse_rms, x, weight, epsilon));
+}
+
+/// Writes `y [T, D]` again from `x` and the `inverse_rms` that [`forward`] kept: the same bits, without the sum.
+pub fn again(y: &mut [f32], x: &[f32], inverse_rms: &[f32], weight: &[f32]) {
+    let dim = weight.len();
+    check(x.len(), dim, inverse_rms.len());
+    y.par_chunks_mut(ROWS * dim)
+        .zip(inverse_rms.par_chunks(ROWS))
+        .zip(x.par_chunks(ROWS * dim))
+        .for_each(|((y, inverse_rms), x)| again_rows(y, inverse_rms, x, weight));
+}
+
+/// Floats that [`backward`] needs as `partial`: one `[D]` for each block of rows.
+pub fn partial_len(tokens: usize, dim: usize) -> usize {
+    tokens.div_ceil(ROWS) * dim
+}
+
+/// Adds the gradient of `x` to `dx [T, D]` and that of the weight to `dweight [D]`.
+///
+/// `dy [T, D]` is the gradient of the output; `partial` is scratch of [`partial_len`]. The sums over tokens run
+/// block by block of [`ROWS`], in order.
+pub fn backward(
+    dx: &mut [f32],
+    dweight: &mut [f32],
+    dy: &[f32],
+    x: &[f32],
+    inverse_rms: &[f32],
+    weight: &[f32],
+    partial: &mut [f32],
+) {
+    let dim = weight.len();
+    check(x.len(), dim, inverse_rms.len());
+    let partial = &mut partial[..partial_len(inverse_rms.len(), dim)];
+    dx.par_chunks_mut(ROWS * dim)
+        .zip(partial.par_chunks_mut(dim))
+        .zip(dy.par_chunks(ROWS * dim))
+        .zip(x.par_chunks(ROWS * dim))
+        .zip(inverse_rms.par_chunks(ROWS))
+        .for_each(|((((dx, partial), dy), x), inverse_rms)| {
+            backward_rows(dx, partial, dy, x, inverse_rms, weight);
+        });
+    for block in partial.chunks_exact(dim) {
+        for (sum, value) in dweight.iter_mut().zip(block) {
+            *sum += value;
+        }
+    }
+}
+
+fn check(values: usize, dim: usize, rows: usize) {
+    assert_eq!(values, rows * dim, "RMSNorm: {values} values are not {rows} rows of {dim}");
+}
+
+isa::dispatch! {
+    fn forward_rows<FMA>(y: &mut [f32], inverse_rms: &mut [f32], x: &[f32], weight: &[f32], epsilon: f32) {
+        let dim = weight.len();
+        for ((y, inverse), x) in
+            y.chunks_exact_mut(dim).zip(inverse_rms).zip(x.chunks_exact(dim))
+        {
+            let squares = sum_lanes(dim, |i| x[i] * x[i]);
+            *inverse = 1.0 / (squares / dim as f32 + epsilon).sqrt();
+            for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+                *y = x * *inverse * weight;
+            }
+        }
+    }
+}
+
+isa::dispatch! {
+    fn again_rows<FMA>(y: &mut [f32], inverse_rms: &[f32], x: &[f32], weight: &[f32]) {
+        let dim = weight.len();
+        for ((y, inverse), x) in
+            y.chunks_exact_mut(dim).zip(inverse_rms).zip(x.chunks_exact(dim))
+        {
+            for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+                *y = x * *inverse * weight;
+            }
+        }
+    }
+}
+
+isa::dispatch! {
+    fn backward_rows<FMA>(dx: &mut [f32], dweight: &mut [f32], dy: &[f32], x: &[f32], inverse_rms: &[f32], weight: &[f32]) {
+        let dim = weight.len();
+                dweight.fill(0.0);
+        for (((dx, dy), x), &inverse) in dx
+            .chunks_exact_mut(dim)
+            .zip(dy.chunks_exact(dim))
+            .zip(x.chunks_exact(dim))
+            .zip(inverse_rms)
+        {
+            let along = sum_lanes(dim, |i| dy[i] * weight[i] * x[i]);
+            let mean = along * inverse * inverse * inverse / dim as f32;
+            for i in 0..dim {
+                dx[i] += dy[i] * weight[i] * inverse - x[i] * mean;
+                dweight[i] += dy[i] * x[i] * inverse;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reduce::testing::{Values, check_gradient};
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        for (rows, dim) in [(1, 2), (3, 33), (130, 8)] {
+            let mut values = Values::new(rows as u64);
+            let (x, weight, dy) = (values.take(rows * dim), values.take(dim), values.take(rows * dim));
+            let loss = |x: &[f32], weight: &[f32]| {
+                let (mut y, mut inverse) = (vec![0.0; rows * dim], vec![0.0; rows]);
+                forward(&mut y, &mut inverse, x, weight, 1e-5);
+                y.iter().zip(&dy).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+            };
+            let (mut y, mut inverse) = (vec![0.0; rows * dim], vec![0.0; rows]);
+            forward(&mut y, &mut inverse, &x, &weight, 1e-5);
+            let (mut dx, mut dweight) = (vec![0.0; rows * dim], vec![0.0; dim]);
+            let mut partial = vec![f32::NAN; partial_len(rows, dim)];
+            backward(&mut dx, &mut dweight, &dy, &x, &inverse, &weight, &mut partial);
+            check_gradient("x", &x, &dx, |x| loss(x, &weight));
+            check_gradient("weight", &weight, &dweight, |weight| loss(&x, weight));
+            let mut second = vec![0.0; rows * dim];
+            again(&mut second, &x, &inverse, &weight);
+            assert_eq!(y, second);
+        }
+    }
+}

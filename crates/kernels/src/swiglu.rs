@@ -1,0 +1,84 @@
+//! SwiGLU, forward and backward. `y = silu(gate) * up`, with gate and up side by side in one row.
+
+use rayon::prelude::*;
+
+use crate::isa;
+use crate::math::sigmoid;
+
+const ROWS: usize = 32;
+
+/// Writes `y [T, F]` from `gate_up [T, 2F]` (gate first).
+pub fn forward(y: &mut [f32], gate_up: &[f32], ffn_dim: usize) {
+    assert_eq!(gate_up.len(), 2 * y.len(), "SwiGLU: gate and up together are twice the output");
+    y.par_chunks_mut(ROWS * ffn_dim)
+        .zip(gate_up.par_chunks(ROWS * 2 * ffn_dim))
+        .for_each(|(y, gate_up)| forward_rows(y, gate_up, ffn_dim));
+}
+
+/// Turns `gate_up [T, 2F]` into its own gradient in place and writes the forward's output once more to
+/// `y_and_dy [T, F]`, which on entry holds the gradient of the output.
+///
+/// The backward needs both in the same pass: the output for the gradient of the down projection, which is
+/// cheaper to compute again than to keep, and the gradient for what came before.
+pub fn backward(gate_up: &mut [f32], y_and_dy: &mut [f32], ffn_dim: usize) {
+    assert_eq!(gate_up.len(), 2 * y_and_dy.len(), "SwiGLU: gate and up together are twice the output");
+    gate_up
+        .par_chunks_mut(ROWS * 2 * ffn_dim)
+        .zip(y_and_dy.par_chunks_mut(ROWS * ffn_dim))
+        .for_each(|(gate_up, y_and_dy)| backward_rows(gate_up, y_and_dy, ffn_dim));
+}
+
+isa::dispatch! {
+    fn forward_rows<FMA>(y: &mut [f32], gate_up: &[f32], ffn_dim: usize) {
+        for (y, row) in y.chunks_exact_mut(ffn_dim).zip(gate_up.chunks_exact(2 * ffn_dim))
+        {
+            let (gate, up) = row.split_at(ffn_dim);
+            for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
+                *y = gate * sigmoid::<FMA>(gate) * up;
+            }
+        }
+    }
+}
+
+isa::dispatch! {
+    fn backward_rows<FMA>(gate_up: &mut [f32], y_and_dy: &mut [f32], ffn_dim: usize) {
+        for (row, y_and_dy) in
+            gate_up.chunks_exact_mut(2 * ffn_dim).zip(y_and_dy.chunks_exact_mut(ffn_dim))
+        {
+            let (gates, ups) = row.split_at_mut(ffn_dim);
+            for ((gate, up), y_and_dy) in gates.iter_mut().zip(ups).zip(y_and_dy) {
+                let (g, u, dy) = (*gate, *up, *y_and_dy);
+                let s = sigmoid::<FMA>(g);
+                let silu = g * s;
+                *gate = dy * u * (s + silu * (1.0 - s));
+                *up = dy * silu;
+                *y_and_dy = silu * u;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reduce::testing::{Values, check_gradient};
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        for (rows, ffn_dim) in [(1, 1), (2, 17), (70, 5)] {
+            let mut values = Values::new(ffn_dim as u64);
+            let (gate_up, dy) = (values.take(rows * 2 * ffn_dim), values.take(rows * ffn_dim));
+            let output = |gate_up: &[f32]| {
+                let mut y = vec![0.0; rows * ffn_dim];
+                forward(&mut y, gate_up, ffn_dim);
+                y
+            };
+            let (mut gradient, mut y) = (gate_up.clone(), dy.clone());
+            backward(&mut gradient, &mut y, ffn_dim);
+            assert_eq!(y, output(&gate_up));
+            check_gradient("gate_up", &gate_up, &gradient, |gate_up| {
+                output(gate_up).iter().zip(&dy).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+            });
+        }
+    }
+}
