@@ -1,13 +1,13 @@
-//! Embeds the source's commit and the compiler's version, for the manifests of runs. Never fails: without git, or outside
-//! a repository, the commit is "unknown".
+//! Embeds the source's commit and the compiler's version, for the manifests of runs. Never fails: without
+//! git, or outside a repository, the commit is "unknown".
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let commit = output("git", &["rev-parse", "HEAD"]);
-    // Following every commit would rebuild the whole workspace each time, so only release builds do; the others say that
-    // they are of this commit or of one after it.
+    // Following every commit would rebuild the whole workspace each time, so only release builds do; the
+    // others say that they are of this commit or of one after it.
     let commit = match (commit, std::env::var("PROFILE").as_deref()) {
         (Some(commit), Ok("release")) => {
             if let Some(log) =

@@ -1,9 +1,10 @@
 //! Files and folders that appear whole or not at all, whatever kills the program and whenever.
 //! Not transactions over several paths: each file or folder is on its own.
 //!
-//! Beside the target `x` lie, while it is written, `.new.x.tmp` (what is being written, locked by its writer) and, for the
-//! moment in which a folder is replaced, `.old.x.tmp` (what it replaces). The next writer of `x`, or [`recover`], clears
-//! away what a killed program left of either, and puts the old folder back where the new one had not yet arrived.
+//! Beside the target `x` lie, while it is written, `.new.x.tmp` (what is being written, locked by its writer)
+//! and, for the moment in which a folder is replaced, `.old.x.tmp` (what it replaces). The next writer of
+//! `x`, or [`recover`], clears away what a killed program left of either, and puts the old folder back where
+//! the new one had not yet arrived.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -17,15 +18,16 @@ use crate::Error;
 /// How long a writer waits for another writer of the same path to end before it reports [`Error::Busy`].
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Writes a whole file: after an error or a kill, `path` holds what it held before. Folders above it are created. On
-/// return, contents and name are on the disk.
+/// Writes a whole file: after an error or a kill, `path` holds what it held before. Folders above it are
+/// created. On return, contents and name are on the disk.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut file = AtomicFile::create(path)?;
     file.write_all(bytes).map_err(Error::io("write", path))?;
     file.commit()
 }
 
-/// A file in the making, visible under its name only after [`AtomicFile::commit`]. Dropped before that, it is removed.
+/// A file in the making, visible under its name only after [`AtomicFile::commit`]. Dropped before that, it is
+/// removed.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,
@@ -35,8 +37,8 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Begins a file, and the folders above it. Errors when another writer of the same path does not end within two
-    /// seconds. Writes are not buffered: wrap it in a [`std::io::BufWriter`] for small ones.
+    /// Begins a file, and the folders above it. Errors when another writer of the same path does not end
+    /// within two seconds. Writes are not buffered: wrap it in a [`std::io::BufWriter`] for small ones.
     pub fn create(path: &Path) -> Result<Self, Error> {
         create_parent(path)?;
         let staging = beside(path, "new")?;
@@ -85,8 +87,8 @@ impl Seek for AtomicFile {
     }
 }
 
-/// A folder in the making: files are written under [`AtomicDir::path`], and [`AtomicDir::commit`] gives it its name.
-/// Dropped before that, it is removed.
+/// A folder in the making: files are written under [`AtomicDir::path`], and [`AtomicDir::commit`] gives it
+/// its name. Dropped before that, it is removed.
 #[derive(Debug)]
 pub struct AtomicDir {
     staging: PathBuf,
@@ -97,8 +99,8 @@ pub struct AtomicDir {
 }
 
 impl AtomicDir {
-    /// Begins an empty folder, and the folders above it. Errors when another writer of the same path does not end within
-    /// two seconds.
+    /// Begins an empty folder, and the folders above it. Errors when another writer of the same path does not
+    /// end within two seconds.
     pub fn create(path: &Path) -> Result<Self, Error> {
         create_parent(path)?;
         let staging = beside(path, "new")?;
@@ -119,9 +121,9 @@ impl AtomicDir {
         &self.staging
     }
 
-    /// Puts everything on the disk and gives the folder its name, in place of the folder or file that was there. A kill at
-    /// any moment leaves the old one whole or the new one whole; where it comes between two renames, the name is absent
-    /// until [`recover`] or the next [`AtomicDir::create`] puts the old one back.
+    /// Puts everything on the disk and gives the folder its name, in place of the folder or file that was
+    /// there. A kill at any moment leaves the old one whole or the new one whole; where it comes between two
+    /// renames, the name is absent until [`recover`] or the next [`AtomicDir::create`] puts the old one back.
     pub fn commit(mut self) -> Result<(), Error> {
         let fault = |name| point(name).map_err(Error::io("write", &self.target));
         fault("folder: written")?;
@@ -160,9 +162,9 @@ impl Drop for AtomicDir {
     }
 }
 
-/// Clears away what killed programs left directly in `folder`: unfinished files and folders are removed, and folders that
-/// were moved aside but not yet replaced are put back. What a living writer holds is left alone. A folder that does not
-/// exist has nothing to recover.
+/// Clears away what killed programs left directly in `folder`: unfinished files and folders are removed, and
+/// folders that were moved aside but not yet replaced are put back. What a living writer holds is left alone.
+/// A folder that does not exist has nothing to recover.
 pub fn recover(folder: &Path) -> Result<(), Error> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -217,7 +219,8 @@ fn restore_or_remove_old(target: &Path) -> Result<(), Error> {
 fn claim(target: &Path, staging: &Path, open: impl Fn() -> io::Result<File>) -> Result<File, Error> {
     let begun = Instant::now();
     loop {
-        // Absent: another writer finished or removed it between the two halves of opening. The path is ours to try again.
+        // Absent: another writer finished or removed it between the two halves of opening. The path is ours
+        // to try again.
         let opened = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound && begun.elapsed() < PATIENCE => continue,
             other => other.map_err(Error::io("create", staging))?,

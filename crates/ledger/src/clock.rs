@@ -22,8 +22,8 @@ pub fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-/// Year, month and day of the proleptic Gregorian calendar, `days` after 1970-01-01.
-/// Years are counted from 1 March so that the leap day comes last (Hinnant, "chrono-compatible low-level date algorithms").
+/// Year, month and day of the proleptic Gregorian calendar, `days` after 1970-01-01. Years are counted from 1
+/// March so that the leap day comes last (Hinnant, "chrono-compatible low-level date algorithms").
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);

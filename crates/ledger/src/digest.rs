@@ -29,9 +29,9 @@ impl Digest {
         Ok(Self::from_hash(hasher.finalize()))
     }
 
-    /// The digest of a folder: of the sorted relative paths of its files and folders and of the files' contents. Dates,
-    /// owners and permissions do not count; symbolic links count as what they lead to; temporary files of [`atomic`] are
-    /// left out.
+    /// The digest of a folder: of the sorted relative paths of its files and folders and of the files'
+    /// contents. Dates, owners and permissions do not count; symbolic links count as what they lead to;
+    /// temporary files of [`atomic`] are left out.
     pub fn of_dir(path: &Path) -> Result<Self, Error> {
         let mut hasher = blake3::Hasher::new();
         hash_dir(path, "", &mut vec![canonical(path)?], &mut hasher)?;
@@ -47,8 +47,9 @@ impl Digest {
         }
     }
 
-    /// The digest of a value, by way of its compact JSON. Fields count in the order in which they are serialised, so maps
-    /// must have an order of their own (`BTreeMap`, not `HashMap`). Errors when it has no JSON form.
+    /// The digest of a value, by way of its compact JSON. Fields count in the order in which they are
+    /// serialised, so maps must have an order of their own (`BTreeMap`, not `HashMap`). Errors when it has no
+    /// JSON form.
     pub fn of_value(value: &impl Serialize) -> Result<Self, Error> {
         let json = serde_json::to_vec(value)
             .map_err(|source| Error::Encode { what: "a value whose digest is taken", source })?;

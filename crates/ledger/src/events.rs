@@ -1,5 +1,5 @@
-//! What happened in a run and when: `events.jsonl`, one JSON object a line with `time`, `kind` and the event's own fields.
-//! Not a log for debugging: starts, checkpoints, faults, rewinds, stops.
+//! What happened in a run and when: `events.jsonl`, one JSON object a line with `time`, `kind` and the
+//! event's own fields. Not a log for debugging: starts, checkpoints, faults, rewinds, stops.
 
 use std::path::Path;
 
@@ -20,8 +20,8 @@ pub struct Event {
     pub fields: Value,
 }
 
-/// Appends an event, now, to `dir/events.jsonl`. `fields` is an object, or null for none, and has neither `time` nor
-/// `kind`. Threads and processes may append at once.
+/// Appends an event, now, to `dir/events.jsonl`. `fields` is an object, or null for none, and has neither
+/// `time` nor `kind`. Threads and processes may append at once.
 pub fn append(dir: &Path, kind: &str, fields: Value) -> Result<(), Error> {
     let mut line = Map::new();
     line.insert("time".to_owned(), clock::now().into());

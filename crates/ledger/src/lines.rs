@@ -12,8 +12,8 @@ pub(crate) fn open(path: &Path) -> Result<File, Error> {
     open_with(path, false)
 }
 
-/// [`open`] for a file that others append to as well: until the returned file is dropped they wait, so that nobody takes
-/// another's line in the making for a torn one.
+/// [`open`] for a file that others append to as well: until the returned file is dropped they wait, so that
+/// nobody takes another's line in the making for a torn one.
 pub(crate) fn open_shared(path: &Path) -> Result<File, Error> {
     open_with(path, true)
 }
@@ -26,8 +26,8 @@ pub(crate) fn append(file: &mut File, path: &Path, line: &impl serde::Serialize)
     file.write_all(&bytes).map_err(Error::io("append to", path))
 }
 
-/// Every whole line, parsed; none where the file does not exist. A last line without its line end is torn and not
-/// returned; any other line that cannot be parsed is an error that names it.
+/// Every whole line, parsed; none where the file does not exist. A last line without its line end is torn and
+/// not returned; any other line that cannot be parsed is an error that names it.
 pub(crate) fn read<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Error> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -36,7 +36,8 @@ impl Machine {
     }
 }
 
-/// The commit this program was built from, with `-development` after it where later commits may be in it, or `unknown`.
+/// The commit this program was built from, with `-development` after it where later commits may be in it, or
+/// `unknown`.
 pub fn commit() -> &'static str {
     env!("ALTIPLANO_COMMIT")
 }
@@ -46,8 +47,8 @@ pub fn toolchain() -> &'static str {
     env!("ALTIPLANO_TOOLCHAIN")
 }
 
-/// The digest of the running program's own file, which is exact where [`commit`] may not be; `None` where it cannot be
-/// read. Computed once.
+/// The digest of the running program's own file, which is exact where [`commit`] may not be; `None` where it
+/// cannot be read. Computed once.
 pub fn program() -> Option<&'static Digest> {
     static PROGRAM: OnceLock<Option<Digest>> = OnceLock::new();
     PROGRAM

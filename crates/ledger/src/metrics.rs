@@ -1,8 +1,8 @@
-//! The numbers of a run over its steps: `metrics.jsonl`, which is the record, and TensorBoard event files made from it.
-//! Not averages nor pictures of them: each line is what was measured at one step.
+//! The numbers of a run over its steps: `metrics.jsonl`, which is the record, and TensorBoard event files
+//! made from it. Not averages nor pictures of them: each line is what was measured at one step.
 //!
-//! A line is `{"stage": "pretrain", "step": 3, "time": 1713456000.25, "loss": 3.25, ...}`, `time` in seconds since 1970.
-//! What JSON cannot hold is written as the text `NaN`, `Infinity` or `-Infinity`.
+//! A line is `{"stage": "pretrain", "step": 3, "time": 1713456000.25, "loss": 3.25, ...}`, `time` in seconds
+//! since 1970. What JSON cannot hold is written as the text `NaN`, `Infinity` or `-Infinity`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -31,8 +31,8 @@ pub struct Point {
     pub values: BTreeMap<String, f64>,
 }
 
-/// The metrics of a folder, open for appending. Each line is handed to the system as it is logged, so a killed program
-/// loses none; [`Metrics::sync`] guards against a killed machine.
+/// The metrics of a folder, open for appending. Each line is handed to the system as it is logged, so a
+/// killed program loses none; [`Metrics::sync`] guards against a killed machine.
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
@@ -41,9 +41,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens `dir/metrics.jsonl`, which is created where it does not exist. A torn last line is dropped, and so are, for a
-    /// run that resumes there, the lines of all stages from step `keep_below_step` on; `None` keeps all. The event file in
-    /// `dir/tensorboard/` is made anew from the lines that stay.
+    /// Opens `dir/metrics.jsonl`, which is created where it does not exist. A torn last line is dropped, and
+    /// so are, for a run that resumes there, the lines of all stages from step `keep_below_step` on; `None`
+    /// keeps all. The event file in `dir/tensorboard/` is made anew from the lines that stay.
     pub fn open(dir: &Path, keep_below_step: Option<u64>) -> Result<Self, Error> {
         Self::open_keeping(dir, |point| keep_below_step.is_none_or(|step| point.step < step))
     }
@@ -73,7 +73,8 @@ impl Metrics {
         Ok(Self { path, file, events })
     }
 
-    /// Appends values measured now, at `step` of `stage`. Errors on an empty name or one of `stage`, `step`, `time`.
+    /// Appends values measured now, at `step` of `stage`. Errors on an empty name or one of `stage`, `step`,
+    /// `time`.
     pub fn log(&mut self, stage: &str, step: u64, values: &[(&str, f64)]) -> Result<(), Error> {
         let time = clock::unix_seconds();
         let line = line(stage, step, time, values.iter().copied())?;
@@ -88,8 +89,8 @@ impl Metrics {
     }
 }
 
-/// All points of `dir/metrics.jsonl` in the order in which they were logged, without a torn last line; none where it does
-/// not exist. Any other malformed line is an error that names it.
+/// All points of `dir/metrics.jsonl` in the order in which they were logged, without a torn last line; none
+/// where it does not exist. Any other malformed line is an error that names it.
 pub fn read(dir: &Path) -> Result<Vec<Point>, Error> {
     lines::read(&dir.join(FILE), parse)
 }
@@ -165,7 +166,8 @@ fn number_from_json(name: &str, value: &Value) -> Result<f64, String> {
     .ok_or_else(|| format!("{name} is {value}, not a number"))
 }
 
-/// Begins an event file with all `points` and removes the earlier ones, which say the same or what was dropped.
+/// Begins an event file with all `points` and removes the earlier ones, which say the same or what was
+/// dropped.
 fn rewrite_events(dir: &Path, points: &[Point]) -> Result<EventFile, Error> {
     let mut events = EventFile::create(dir)?;
     let mut records = Vec::new();

@@ -1,8 +1,9 @@
-//! A run: one folder with everything that became of one recipe, and `manifest.json`, which says how each part came about.
-//! Not a scheduler: it knows which stages are complete and current; what to run is the caller's decision.
+//! A run: one folder with everything that became of one recipe, and `manifest.json`, which says how each part
+//! came about. Not a scheduler: it knows which stages are complete and current; what to run is the caller's
+//! decision.
 //!
-//! Only one process writes in a run at a time: it holds the lock `.lock`, which the system releases when the process ends,
-//! however it ends.
+//! Only one process writes in a run at a time: it holds the lock `.lock`, which the system releases when the
+//! process ends, however it ends.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -73,7 +74,8 @@ pub struct StageRecord {
     pub summary: serde_json::Value,
 }
 
-/// A run's folder. While a value from [`Run::open_or_create`] lives, no other process can open the run for writing.
+/// A run's folder. While a value from [`Run::open_or_create`] lives, no other process can open the run for
+/// writing.
 #[derive(Debug)]
 pub struct Run {
     root: PathBuf,
@@ -83,9 +85,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// Opens the run at `path` for writing, or begins one where there is none or an empty folder. Leftovers of killed
-    /// programs are cleared away first. Errors when another process writes in it ([`Error::Locked`]), when it was begun
-    /// with another seed, and when the folder holds something else.
+    /// Opens the run at `path` for writing, or begins one where there is none or an empty folder. Leftovers
+    /// of killed programs are cleared away first. Errors when another process writes in it
+    /// ([`Error::Locked`]), when it was begun with another seed, and when the folder holds something else.
     pub fn open_or_create(path: &Path, seed: u64) -> Result<Self, Error> {
         if !path.join(MANIFEST).exists() && !is_empty(path)? {
             return Err(Error::NotARun { path: path.to_owned() });
@@ -180,8 +182,9 @@ impl Run {
         self.manifest.stages.get(name).map(|stage| &stage.record)
     }
 
-    /// Whether a stage was completed from these inputs with these settings, and all its outputs still are what it made:
-    /// there, of the same size, of the same digest. Reads the outputs whole. What cannot be read is not current.
+    /// Whether a stage was completed from these inputs with these settings, and all its outputs still are
+    /// what it made: there, of the same size, of the same digest. Reads the outputs whole. What cannot be
+    /// read is not current.
     pub fn is_current(&self, name: &str, inputs: &BTreeMap<String, Digest>, settings: &Digest) -> bool {
         let Some(Stage { record, sizes, .. }) = self.manifest.stages.get(name) else { return false };
         // Sizes of all before digests of any: they are quick to compare and mostly tell.
@@ -198,8 +201,8 @@ impl Run {
                 .all(|(path, digest)| Digest::of_path(&self.root.join(path)).is_ok_and(|now| now == *digest))
     }
 
-    /// The digests of files and folders of this run, by their paths relative to its root, as [`StageRecord::outputs`] has
-    /// them. Errors on one that does not exist.
+    /// The digests of files and folders of this run, by their paths relative to its root, as
+    /// [`StageRecord::outputs`] has them. Errors on one that does not exist.
     pub fn digests<P: AsRef<Path>>(
         &self,
         relative_paths: impl IntoIterator<Item = P>,
@@ -213,8 +216,8 @@ impl Run {
             .collect()
     }
 
-    /// Records that a stage is complete, in place of an earlier record. The manifest is replaced whole; after an error or
-    /// a kill it is the one before. Errors when an output does not exist.
+    /// Records that a stage is complete, in place of an earlier record. The manifest is replaced whole; after
+    /// an error or a kill it is the one before. Errors when an output does not exist.
     pub fn complete(&mut self, name: &str, record: StageRecord) -> Result<(), Error> {
         if self.lock.is_none() {
             return Err(Error::ReadOnly { path: self.root.clone() });

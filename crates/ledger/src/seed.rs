@@ -1,9 +1,10 @@
 //! Randomness that is the same on every machine, for ever: named, independent streams from one seed.
 //! Not for secrets: who knows the seed knows every number.
 //!
-//! The algorithm is frozen, and golden values in the tests hold it. The stream (seed, name, index) is the key stream of
-//! ChaCha8 (block counter 0, nonce 0) under the key `blake3::derive_key("altiplano ledger seed stream v1",
-//! seed as 8 bytes LE || index as 8 bytes LE || name as UTF-8)`; [`Rng::next_u64`] reads it 8 bytes at a time, little-endian.
+//! The algorithm is frozen, and golden values in the tests hold it. The stream (seed, name, index) is the key
+//! stream of ChaCha8 (block counter 0, nonce 0) under the key `blake3::derive_key("altiplano ledger seed
+//! stream v1", seed as 8 bytes LE || index as 8 bytes LE || name as UTF-8)`; [`Rng::next_u64`] reads it 8
+//! bytes at a time, little-endian.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -17,8 +18,8 @@ const CONTEXT: &str = "altiplano ledger seed stream v1";
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// The stream of this name and index. Streams that differ in seed, name or index are independent, so work can be
-    /// divided among threads and steps in any way and still draw the same numbers.
+    /// The stream of this name and index. Streams that differ in seed, name or index are independent, so work
+    /// can be divided among threads and steps in any way and still draw the same numbers.
     pub fn stream(&self, name: &str, index: u64) -> Rng {
         let mut material = Vec::with_capacity(16 + name.len());
         material.extend_from_slice(&self.0.to_le_bytes());
@@ -40,8 +41,8 @@ impl Rng {
         self.source.next_u64()
     }
 
-    /// A number from 0 up to but not including `n`, each equally likely (Lemire 2019, "Fast random integer generation in
-    /// an interval": the high half of a 128-bit product, with the short intervals rejected).
+    /// A number from 0 up to but not including `n`, each equally likely (Lemire 2019, "Fast random integer
+    /// generation in an interval": the high half of a 128-bit product, with the short intervals rejected).
     ///
     /// # Panics
     /// When `n` is 0.
@@ -62,8 +63,9 @@ impl Rng {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// A number from the normal distribution of mean 0 and standard deviation 1, by inverting its distribution function at
-    /// a point drawn from the midpoints of 2^52 equal intervals (so at most 8.2 in size). One draw of 64 bits each.
+    /// A number from the normal distribution of mean 0 and standard deviation 1, by inverting its
+    /// distribution function at a point drawn from the midpoints of 2^52 equal intervals (so at most 8.2 in
+    /// size). One draw of 64 bits each.
     pub fn normal(&mut self) -> f32 {
         let midpoint = ((self.next_u64() >> 12) as f64 + 0.5) * (1.0 / (1u64 << 52) as f64);
         normal_quantile(midpoint) as f32
@@ -87,9 +89,10 @@ impl Rng {
     }
 }
 
-/// The point below which a standard normal variable lies with probability `p`, 0 < p < 1: Wichura's AS 241 (PPND16),
-/// relative error about 1e-16. It is used because it takes only +, -, *, / and square roots, which IEEE 754 fixes to the
-/// bit, and a logarithm, which [`ln`] makes of the same; a library's `ln` or `cos` may differ in the last bit.
+/// The point below which a standard normal variable lies with probability `p`, 0 < p < 1: Wichura's AS 241
+/// (PPND16), relative error about 1e-16. It is used because it takes only +, -, *, / and square roots, which
+/// IEEE 754 fixes to the bit, and a logarithm, which [`ln`] makes of the same; a library's `ln` or `cos` may
+/// differ in the last bit.
 fn normal_quantile(p: f64) -> f64 {
     let q = p - 0.5;
     if q.abs() <= 0.425 {
@@ -176,8 +179,8 @@ fn ratio(x: f64, (numerator, denominator): &Ratio) -> f64 {
     horner(numerator) / horner(denominator)
 }
 
-/// The natural logarithm of a positive normal number, by basic operations only: x = m 2^e with m in [√½, √2), and
-/// ln m = 2 artanh((m - 1) / (m + 1)) by its series, whose next term is below 1e-17.
+/// The natural logarithm of a positive normal number, by basic operations only: x = m 2^e with m in [√½, √2),
+/// and ln m = 2 artanh((m - 1) / (m + 1)) by its series, whose next term is below 1e-17.
 fn ln(x: f64) -> f64 {
     let bits = x.to_bits();
     let mut exponent = ((bits >> 52) & 0x7ff) as i64 - 1023;

@@ -20,8 +20,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Begins a new event file in `dir`, which is created where it does not exist, and tells a running TensorBoard to
-    /// forget what it read from earlier files there.
+    /// Begins a new event file in `dir`, which is created where it does not exist, and tells a running
+    /// TensorBoard to forget what it read from earlier files there.
     pub fn create(dir: &Path) -> Result<Self, Error> {
         // TensorBoard takes each file whose name holds "tfevents", in the order of their names.
         static COUNT: AtomicU32 = AtomicU32::new(0);

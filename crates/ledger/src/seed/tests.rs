@@ -13,8 +13,8 @@ struct Golden {
     shuffle_10: Vec<usize>,
 }
 
-/// The frozen algorithm, from an independent program (`tests/golden/seed_streams.py`). Were a value to change, no run
-/// could be repeated: the code is adjusted to them, never they to the code.
+/// The frozen algorithm, from an independent program (`tests/golden/seed_streams.py`). Were a value to
+/// change, no run could be repeated: the code is adjusted to them, never they to the code.
 #[test]
 fn golden_streams() {
     let cases: Vec<Golden> =

@@ -14,8 +14,8 @@ use serde_json::json;
 
 const ROOT: &str = "LEDGER_TEST_ROOT";
 
-/// Not a test of its own: what the killed child does, over and over, without end. Each round writes a folder and a file
-/// that agree within themselves, records the stage and logs.
+/// Not a test of its own: what the killed child does, over and over, without end. Each round writes a folder
+/// and a file that agree within themselves, records the stage and logs.
 #[test]
 fn child() {
     let Ok(root) = std::env::var(ROOT) else { return };
@@ -84,7 +84,8 @@ fn killed_at_random_moments_a_run_is_whole_each_time() {
         rounds = rounds.max(points.len());
         assert!(points.len() >= rounds, "logged points are lost");
 
-        // What the next writer finds: every artifact of one round; current exactly where it is the recorded round's.
+        // What the next writer finds: every artifact of one round; current exactly where it is the recorded
+        // round's.
         let run = Run::open_or_create(&root, 7).unwrap();
         let read = |path: &Path| fs::read_to_string(path).ok();
         let (a, b) = (read(&run.base().join("a")), read(&run.base().join("b")));
