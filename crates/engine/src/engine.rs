@@ -1,0 +1,350 @@
+//! The handle that callers hold: it checks requests, hands them to the scheduler's thread and gives back their events.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokenizer::Tokenizer;
+
+use crate::scheduler::{Command, Scheduler, Submission};
+use crate::{Completion, Error, Event, Forward, Request, Settings, Token};
+
+/// A running engine. Clones share it.
+///
+/// When the last clone is gone, the scheduler finishes the requests whose events somebody still holds, then ends.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    commands: Sender<Command>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    closed: AtomicBool,
+    counters: Arc<Counters>,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    context: usize,
+    seed: u64,
+    submitted: AtomicU64,
+}
+
+/// What the scheduler reports as it goes.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) in_flight: AtomicUsize,
+    pub(crate) running: AtomicUsize,
+    pub(crate) cache_tokens: AtomicUsize,
+    pub(crate) prompt_tokens: AtomicU64,
+    pub(crate) completion_tokens: AtomicU64,
+    pub(crate) finished: AtomicU64,
+    /// The bits of [`Stats::mean_seconds`].
+    pub(crate) mean_seconds: AtomicU64,
+}
+
+/// How busy an engine is, and what it did since it started.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stats {
+    /// Requests in the running batch.
+    pub running: usize,
+    /// Requests that wait for room in it.
+    pub waiting: usize,
+    /// Tokens of cache reserved by the running batch.
+    pub cache_tokens: usize,
+    /// Tokens read.
+    pub prompt_tokens: u64,
+    /// Tokens generated.
+    pub completion_tokens: u64,
+    /// Requests that ended, in whatever way.
+    pub finished: u64,
+    /// Seconds in the running batch of one request, averaged with more weight on those that ended last; 0 at first.
+    pub mean_seconds: f64,
+}
+
+/// Where a request's events go; called on the scheduler's thread, so it must not block.
+pub trait Sink: Send {
+    /// Takes the next event.
+    fn send(&mut self, event: Event);
+    /// Nobody will read another event: the request can be dropped.
+    fn is_closed(&self) -> bool;
+}
+
+/// The events of one request: a [`Receiver`], whose end means that the engine is gone. Dropping it cancels the request.
+pub struct Events {
+    receiver: Receiver<Event>,
+    _alive: Arc<()>,
+}
+
+impl Engine {
+    /// Starts the scheduler's thread.
+    pub fn start<F: Forward>(
+        model: Arc<F>,
+        tokenizer: Tokenizer,
+        settings: Settings,
+    ) -> Result<Engine, Error> {
+        settings.validate()?;
+        if tokenizer.vocab_size() > model.vocab_size() {
+            return Err(Error::VocabularyMismatch {
+                tokenizer: tokenizer.vocab_size(),
+                model: model.vocab_size(),
+            });
+        }
+        let (commands, receiver) = channel();
+        let counters = Arc::new(Counters::default());
+        let context = model.context().min(settings.max_cache_tokens);
+        let scheduler = Scheduler::new(
+            model,
+            tokenizer.clone(),
+            settings.clone(),
+            context,
+            receiver,
+            Arc::clone(&counters),
+        );
+        let thread = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || scheduler.run())
+            .map_err(|error| Error::Thread { reason: error.to_string() })?;
+        let seed = settings.seed.unwrap_or_else(entropy);
+        Ok(Engine {
+            inner: Arc::new(Inner {
+                commands,
+                thread: Mutex::new(Some(thread)),
+                closed: AtomicBool::new(false),
+                counters,
+                tokenizer,
+                settings,
+                context,
+                seed,
+                submitted: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// The tokenizer that it was started with.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.inner.tokenizer
+    }
+
+    /// Most tokens of one request, prompt and answer together.
+    pub fn context(&self) -> usize {
+        self.inner.context
+    }
+
+    /// The settings that it was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// How busy it is.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.inner.counters;
+        let running = counters.running.load(Ordering::Relaxed);
+        Stats {
+            running,
+            waiting: counters.in_flight.load(Ordering::Relaxed).saturating_sub(running),
+            cache_tokens: counters.cache_tokens.load(Ordering::Relaxed),
+            prompt_tokens: counters.prompt_tokens.load(Ordering::Relaxed),
+            completion_tokens: counters.completion_tokens.load(Ordering::Relaxed),
+            finished: counters.finished.load(Ordering::Relaxed),
+            mean_seconds: f64::from_bits(counters.mean_seconds.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Puts a request in the queue.
+    ///
+    /// Errors say what is wrong with the request, that the queue is full, or that the engine was shut down.
+    pub fn submit(&self, request: Request) -> Result<Events, Error> {
+        let (sender, receiver) = channel();
+        let alive = Arc::new(());
+        let watch = Arc::downgrade(&alive);
+        self.submit_to(request, Box::new(Channel { sender, watch }))?;
+        Ok(Events { receiver, _alive: alive })
+    }
+
+    /// As [`Engine::submit`], with the events sent to `sink`.
+    pub fn submit_to(&self, request: Request, sink: Box<dyn Sink>) -> Result<(), Error> {
+        self.check(&request)?;
+        let limit = self.inner.settings.max_sequences + self.inner.settings.max_queue;
+        let in_flight = &self.inner.counters.in_flight;
+        let one_more = |count| (count < limit).then_some(count + 1);
+        in_flight
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map_err(|in_flight| Error::QueueFull { in_flight })?;
+        self.enqueue(request, sink)
+    }
+
+    /// Runs one request to its end, and waits for it.
+    pub fn complete(&self, request: Request) -> Result<Completion, Error> {
+        let events = self.submit(request)?;
+        let mut tokens = Vec::new();
+        while let Ok(event) = events.recv() {
+            if let Some(completion) = collect(&mut tokens, event) {
+                return completion;
+            }
+        }
+        Err(Error::Stopped)
+    }
+
+    /// Runs all requests together and waits for them; the answers are in the order of the requests. The bound on the
+    /// queue does not apply.
+    pub fn complete_all(&self, requests: Vec<Request>) -> Vec<Result<Completion, Error>> {
+        let mut completions: Vec<_> = requests.iter().map(|_| Err(Error::Stopped)).collect();
+        self.complete_each(requests, |index, completion| completions[index] = completion);
+        completions
+    }
+
+    /// As [`Engine::complete_all`], with each answer given to `done` when it is there, beside the index of its request.
+    pub fn complete_each(
+        &self,
+        requests: Vec<Request>,
+        mut done: impl FnMut(usize, Result<Completion, Error>),
+    ) {
+        let (sender, receiver) = channel();
+        let mut tokens: Vec<Vec<Token>> = requests.iter().map(|_| Vec::new()).collect();
+        let mut open = vec![true; requests.len()];
+        let alive = Arc::new(());
+        for (index, request) in requests.into_iter().enumerate() {
+            let sink = Indexed { index, sender: sender.clone(), watch: Arc::downgrade(&alive) };
+            let sent = self.check(&request).and_then(|()| {
+                self.inner.counters.in_flight.fetch_add(1, Ordering::Relaxed);
+                self.enqueue(request, Box::new(sink))
+            });
+            if let Err(error) = sent {
+                open[index] = false;
+                done(index, Err(error));
+            }
+        }
+        drop(sender);
+        // Ends when every sink is gone, be it that the scheduler is.
+        for (index, event) in receiver {
+            if let Some(completion) = collect(&mut tokens[index], event) {
+                open[index] = false;
+                done(index, completion);
+            }
+        }
+        for (index, _) in open.iter().enumerate().filter(|(_, open)| **open) {
+            done(index, Err(Error::Stopped));
+        }
+    }
+
+    /// Takes no more requests, finishes those that run or wait, and ends the scheduler's thread.
+    pub fn shutdown(&self) {
+        self.end(Command::Finish);
+    }
+
+    /// Takes no more requests, cancels those that run or wait, and ends the scheduler's thread.
+    pub fn abort(&self) {
+        self.end(Command::Abort);
+    }
+
+    fn end(&self, command: Command) {
+        self.inner.closed.store(true, Ordering::SeqCst);
+        // Fails where the thread has ended already, which is what was wanted.
+        let _ = self.inner.commands.send(command);
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic there has reached the callers as the end of their events.
+            let _ = thread.join();
+        }
+    }
+
+    /// Whether the request can be run at all.
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let vocab_size = self.inner.tokenizer.vocab_size();
+        let prompt_tokens = request.prompt.len();
+        if prompt_tokens == 0 {
+            return Err(Error::EmptyPrompt);
+        }
+        let context = self.inner.context;
+        let max_tokens = request.max_tokens.unwrap_or(1);
+        if prompt_tokens.saturating_add(max_tokens) > context {
+            return Err(Error::ContextLength { prompt_tokens, max_tokens, context });
+        }
+        if let Some(position) = request.prompt.iter().position(|&token| token as usize >= vocab_size) {
+            return Err(Error::UnknownToken { position, token: request.prompt[position], vocab_size });
+        }
+        let mut faults = request.sampling.faults(vocab_size);
+        if request.max_tokens == Some(0) {
+            faults.push("`max_tokens` is 0 and must be at least 1".into());
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Error::InvalidRequest { faults }) }
+    }
+
+    /// The caller has counted the request among those in flight.
+    fn enqueue(&self, request: Request, sink: Box<dyn Sink>) -> Result<(), Error> {
+        if self.inner.closed.load(Ordering::SeqCst) {
+            return Err(Error::Stopped);
+        }
+        let number = self.inner.submitted.fetch_add(1, Ordering::Relaxed);
+        let seed = ledger::seed::Seed(self.inner.seed).stream("engine.request", number).next_u64();
+        let submission = Submission { request, sink, seed, submitted: Instant::now() };
+        self.inner.commands.send(Command::Submit(Box::new(submission))).map_err(|_| Error::Stopped)
+    }
+}
+
+impl Deref for Events {
+    type Target = Receiver<Event>;
+
+    fn deref(&self) -> &Receiver<Event> {
+        &self.receiver
+    }
+}
+
+/// The sink behind [`Events`].
+struct Channel {
+    sender: Sender<Event>,
+    watch: Weak<()>,
+}
+
+impl Sink for Channel {
+    fn send(&mut self, event: Event) {
+        // A receiver that is gone is noticed by `is_closed`.
+        let _ = self.sender.send(event);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.watch.strong_count() == 0
+    }
+}
+
+/// One of many requests that share a receiver.
+struct Indexed {
+    index: usize,
+    sender: Sender<(usize, Event)>,
+    watch: Weak<()>,
+}
+
+impl Sink for Indexed {
+    fn send(&mut self, event: Event) {
+        let _ = self.sender.send((self.index, event));
+    }
+
+    fn is_closed(&self) -> bool {
+        self.watch.strong_count() == 0
+    }
+}
+
+/// Adds an event to the tokens so far; at the last gives the answer and leaves no tokens.
+fn collect(tokens: &mut Vec<Token>, event: Event) -> Option<Result<Completion, Error>> {
+    match event {
+        Event::Token(token) => {
+            tokens.push(token);
+            None
+        }
+        Event::Done { reason, stopped_by, usage, timing } => {
+            let tokens = std::mem::take(tokens);
+            let text = tokens.iter().map(|token| token.text.as_str()).collect();
+            Some(Ok(Completion { text, tokens, reason, stopped_by, usage, timing }))
+        }
+        Event::Failed(error) => Some(Err(error)),
+    }
+}
+
+/// A number that differs from one start to the next; the standard library's hash keys come from the system.
+fn entropy() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

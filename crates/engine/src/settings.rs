@@ -1,0 +1,65 @@
+//! How much the engine takes on at once: the `[engine]` section of a recipe.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Bounds of one engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Sequences that run together in one batch.
+    pub max_sequences: usize,
+    /// Requests that may wait beyond those that can run; the next is refused with [`Error::QueueFull`].
+    pub max_queue: usize,
+    /// Tokens that all running sequences together may hold in their caches, prompts and answers. A request reserves its
+    /// prompt and its `max_tokens` before it starts, so one that runs never has to give way. Also bounds one context.
+    pub max_cache_tokens: usize,
+    /// Prompt tokens read in one step, of all sequences together: the longest pause that a new prompt can cause to the
+    /// answers that are being written.
+    pub prefill_chunk: usize,
+    /// Seed for requests that bring none. Absent: drawn from the system, so no two runs are alike.
+    pub seed: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            max_sequences: 32,
+            max_queue: 256,
+            max_cache_tokens: 131_072,
+            prefill_chunk: 256,
+            seed: None,
+        }
+    }
+}
+
+impl Settings {
+    /// All faults at once, or nothing.
+    pub fn validate(&self) -> Result<(), Error> {
+        let faults: Vec<String> = [
+            ("max_sequences", self.max_sequences),
+            ("max_cache_tokens", self.max_cache_tokens),
+            ("prefill_chunk", self.prefill_chunk),
+        ]
+        .into_iter()
+        .filter(|(_, value)| *value == 0)
+        .map(|(name, _)| format!("`{name}` is 0 and must be at least 1"))
+        .collect();
+        if faults.is_empty() { Ok(()) } else { Err(Error::Settings { faults }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_faults_are_named_at_once() {
+        let settings = Settings { max_sequences: 0, prefill_chunk: 0, ..Settings::default() };
+        let Err(Error::Settings { faults }) = settings.validate() else { panic!("accepted zero sequences") };
+        assert_eq!(faults.len(), 2);
+        assert!(faults[0].contains("max_sequences") && faults[1].contains("prefill_chunk"), "{faults:?}");
+        assert_eq!(Settings::default().validate(), Ok(()));
+    }
+}

@@ -1,0 +1,6 @@
+//! The engine from outside, over models of a few lines.
+
+mod answers;
+mod bounds;
+mod endings;
+mod toy;
