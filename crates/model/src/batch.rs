@@ -61,7 +61,8 @@ impl Batch {
             }
         }
         for (place, &token) in self.inputs.iter().enumerate() {
-            let unusable_target = self.loss_weights[place] != 0.0 && self.targets[place] as usize >= config.vocab_size;
+            let unusable_target =
+                self.loss_weights[place] != 0.0 && self.targets[place] as usize >= config.vocab_size;
             if token as usize >= config.vocab_size || unusable_target {
                 return Err(Error::Batch(format!(
                     "row {}, place {}: token {} is outside the vocabulary of {}",

@@ -134,7 +134,8 @@ impl Config {
     /// Floating-point operations of one training step for each token: six for every weight of a matrix product
     /// (two forward, four backward) and the causal attention at `seq_len`, counted at half of the square.
     pub fn training_flops_per_token(&self, seq_len: usize) -> f64 {
-        let matrices = self.layers as u64 * self.matrix_parameters_per_layer() + (self.vocab_size * self.dim) as u64;
+        let matrices =
+            self.layers as u64 * self.matrix_parameters_per_layer() + (self.vocab_size * self.dim) as u64;
         6.0 * matrices as f64 + 6.0 * (self.layers * self.attention_dim() * seq_len) as f64
     }
 
@@ -212,7 +213,8 @@ impl RopeScaling {
         if wavelength < original / self.high_freq_factor {
             return frequency;
         }
-        let smooth = (original / wavelength - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
+        let smooth =
+            (original / wavelength - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
         (1.0 - smooth) * frequency / self.factor + smooth * frequency
     }
 }

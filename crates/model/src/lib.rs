@@ -43,9 +43,13 @@ impl Error {
     /// One line that says what to do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Config(_) => Some("compare the values with a published config.json of the same family".into()),
+            Self::Config(_) => {
+                Some("compare the values with a published config.json of the same family".into())
+            }
             Self::Batch(_) => Some("was the text encoded with this model's own tokenizer?".into()),
-            Self::File { .. } => Some("a model folder holds config.json and model.safetensors (or its index and shards)".into()),
+            Self::File { .. } => Some(
+                "a model folder holds config.json and model.safetensors (or its index and shards)".into(),
+            ),
             Self::Ledger(error) => error.hint(),
         }
     }

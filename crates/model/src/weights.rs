@@ -72,7 +72,8 @@ impl Layout {
             })
             .collect();
         let final_norm = take(config.dim);
-        let lm_head = if config.tied_embeddings { embedding.clone() } else { take(config.vocab_size * config.dim) };
+        let lm_head =
+            if config.tied_embeddings { embedding.clone() } else { take(config.vocab_size * config.dim) };
         Self { embedding, layers, final_norm, lm_head, len: end }
     }
 }
@@ -116,7 +117,10 @@ impl Weights {
 
     /// Values of a tensor by its Hugging Face name. The tied `lm_head.weight` is not a tensor of its own.
     pub fn tensor(&self, name: &str) -> Option<&[f32]> {
-        tensors(&self.config).into_iter().find(|tensor| tensor.name == name).map(|tensor| &self.data[tensor.range])
+        tensors(&self.config)
+            .into_iter()
+            .find(|tensor| tensor.name == name)
+            .map(|tensor| &self.data[tensor.range])
     }
 }
 

@@ -1,0 +1,211 @@
+//! All of Llama 3's forward: embedding, blocks of attention and feed-forward, final norm, output layer.
+//!
+//! [`block`] is the one definition of a block; training, evaluation and serving differ only in where attention
+//! finds its keys and values. Shapes: `T` tokens, `D` width, `H`/`K` query and key/value heads of width `C`, `F`
+//! feed-forward width, `V` vocabulary.
+
+use kernels::gemm::{Accumulate, Packed, Precision, View, ViewMut, gemm, gemm_packed};
+use kernels::rope::Turn;
+use kernels::{attention, cross_entropy, embedding, reduce, rms_norm, rope, swiglu};
+
+use crate::weights::Layout;
+use crate::workspace::attention_shape;
+use crate::{Batch, Config, Error, Weights, Workspace};
+
+/// Writes each token's cross-entropy to [`Workspace::losses`]; returns the weighted sum and the sum of weights.
+///
+/// A [`Workspace::forward_only`] is enough. The batch must have the workspace's shape.
+pub fn loss(
+    weights: &Weights,
+    batch: &Batch,
+    workspace: &mut Workspace,
+    precision: Precision,
+) -> Result<LossSums, Error> {
+    batch.validate(&weights.config)?;
+    run(weights, batch, workspace, precision);
+    let layout = Layout::new(&weights.config);
+    let input = cross_entropy::Input {
+        hidden: &workspace.normed,
+        lm_head: &weights.data[layout.lm_head],
+        targets: &batch.targets,
+        weights: &batch.loss_weights,
+        dim: weights.config.dim,
+    };
+    cross_entropy::cross_entropy(&mut workspace.losses, input, None, &mut workspace.output, precision);
+    Ok(LossSums::new(&workspace.losses, &batch.loss_weights))
+}
+
+/// Logits `[T, V]` of every token of a batch; for comparisons with other implementations on small models.
+pub fn logits(
+    weights: &Weights,
+    batch: &Batch,
+    workspace: &mut Workspace,
+    precision: Precision,
+) -> Result<Vec<f32>, Error> {
+    batch.validate(&weights.config)?;
+    run(weights, batch, workspace, precision);
+    let (tokens, vocab_size) = (batch.tokens(), weights.config.vocab_size);
+    let mut logits = vec![0.0; tokens * vocab_size];
+    let lm_head = Linear::Plain(&weights.data[Layout::new(&weights.config).lm_head]);
+    lm_head.forward(&mut logits, &workspace.normed, vocab_size, precision, Accumulate::Overwrite);
+    Ok(logits)
+}
+
+/// What a pass cost: the mean loss is `weighted / weight`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossSums {
+    /// Sum over tokens of loss weight times cross-entropy, in nats.
+    pub weighted: f64,
+    /// Sum of the loss weights.
+    pub weight: f64,
+}
+
+impl LossSums {
+    pub(crate) fn new(losses: &[f32], weights: &[f32]) -> Self {
+        let (mut weighted, mut weight) = (0.0, 0.0);
+        for (&loss, &one) in losses.iter().zip(weights) {
+            weighted += f64::from(loss) * f64::from(one);
+            weight += f64::from(one);
+        }
+        Self { weighted, weight }
+    }
+
+    /// Mean loss in nats; NaN where nothing counts.
+    pub fn mean(self) -> f64 {
+        self.weighted / self.weight
+    }
+}
+
+/// Runs the batch up to the final norm, whose output is then in `workspace.normed`.
+pub(crate) fn run(weights: &Weights, batch: &Batch, workspace: &mut Workspace, precision: Precision) {
+    let config = &weights.config;
+    let layout = Layout::new(config);
+    workspace.prepare(batch);
+    let Workspace { saved, x, normed, hidden, positions, table, final_inverse_rms, seq_len, .. } = workspace;
+    embedding::forward(x, &weights.data[layout.embedding.clone()], &batch.inputs, config.dim);
+    let kept = saved.len();
+    for (index, places) in layout.layers.iter().enumerate() {
+        let saved = &mut saved[index % kept];
+        reduce::copy(&mut saved.x, x);
+        let block_weights = BlockWeights {
+            attention_norm: &weights.data[places.attention_norm.clone()],
+            qkv: Linear::Plain(&weights.data[places.qkv.clone()]),
+            output: Linear::Plain(&weights.data[places.output.clone()]),
+            ffn_norm: &weights.data[places.ffn_norm.clone()],
+            gate_up: Linear::Plain(&weights.data[places.gate_up.clone()]),
+            down: Linear::Plain(&weights.data[places.down.clone()]),
+        };
+        let buffers = BlockBuffers {
+            normed,
+            attention_inverse_rms: &mut saved.attention_inverse_rms,
+            qkv: &mut saved.qkv,
+            attention: &mut saved.attention,
+            middle: Some(&mut saved.middle),
+            ffn_inverse_rms: &mut saved.ffn_inverse_rms,
+            gate_up: &mut saved.gate_up,
+            hidden,
+        };
+        let log_sums = &mut saved.log_sums;
+        block(config, &block_weights, x, buffers, positions, table, precision, |out, qkv| {
+            let shape = attention_shape(config);
+            attention::forward(out, log_sums, qkv, &batch.document_starts, *seq_len, shape, precision);
+        });
+    }
+    let final_norm = &weights.data[layout.final_norm];
+    rms_norm::forward(normed, final_inverse_rms, x, final_norm, config.norm_eps);
+}
+
+/// One block's weights; matrices are `[out, in]`.
+pub(crate) struct BlockWeights<'a> {
+    pub attention_norm: &'a [f32],
+    pub qkv: Linear<'a>,
+    pub output: Linear<'a>,
+    pub ffn_norm: &'a [f32],
+    pub gate_up: Linear<'a>,
+    pub down: Linear<'a>,
+}
+
+/// Where one block writes; the shapes are those of the workspace.
+pub(crate) struct BlockBuffers<'a> {
+    pub normed: &'a mut [f32],
+    pub attention_inverse_rms: &'a mut [f32],
+    pub qkv: &'a mut [f32],
+    pub attention: &'a mut [f32],
+    /// The residual stream between the two halves, where a backward will need it.
+    pub middle: Option<&'a mut [f32]>,
+    pub ffn_inverse_rms: &'a mut [f32],
+    pub gate_up: &'a mut [f32],
+    pub hidden: &'a mut [f32],
+}
+
+/// One transformer block on the residual stream `x [T, D]`, in place. `attend(out, qkv)` writes the attention's
+/// output `[T, H C]` from the rotated `qkv [T, (H + 2K) C]`.
+#[allow(clippy::too_many_arguments)] // Each is one of the things that a block is made of.
+pub(crate) fn block(
+    config: &Config,
+    weights: &BlockWeights,
+    x: &mut [f32],
+    buffers: BlockBuffers,
+    positions: &[u32],
+    table: &rope::Table,
+    precision: Precision,
+    attend: impl FnOnce(&mut [f32], &mut [f32]),
+) {
+    let BlockBuffers {
+        normed,
+        attention_inverse_rms,
+        qkv,
+        attention,
+        middle,
+        ffn_inverse_rms,
+        gate_up,
+        hidden,
+    } = buffers;
+    let Config { dim, ffn_dim, norm_eps, .. } = *config;
+    let qkv_dim = config.qkv_dim();
+
+    rms_norm::forward(normed, attention_inverse_rms, x, weights.attention_norm, norm_eps);
+    weights.qkv.forward(qkv, normed, qkv_dim, precision, Accumulate::Overwrite);
+    rope::rotate(qkv, qkv_dim, config.heads + config.kv_heads, positions, table, Turn::Forward);
+    attend(attention, qkv);
+    weights.output.forward(x, attention, dim, precision, Accumulate::Add);
+    if let Some(middle) = middle {
+        reduce::copy(middle, x);
+    }
+
+    rms_norm::forward(normed, ffn_inverse_rms, x, weights.ffn_norm, norm_eps);
+    weights.gate_up.forward(gate_up, normed, 2 * ffn_dim, precision, Accumulate::Overwrite);
+    swiglu::forward(hidden, gate_up, ffn_dim);
+    weights.down.forward(x, hidden, dim, precision, Accumulate::Add);
+}
+
+/// A weight matrix `[out, in]`, as training holds it or packed once for inference; both give the same bits.
+pub(crate) enum Linear<'a> {
+    /// Row-major f32.
+    Plain(&'a [f32]),
+    /// Packed for the matrix product, in its precision.
+    Packed(&'a Packed),
+}
+
+impl Linear<'_> {
+    /// `y [T, out]` (=, or += where `accumulate` says so) `x [T, in] Wᵀ`.
+    pub(crate) fn forward(
+        &self,
+        y: &mut [f32],
+        x: &[f32],
+        out: usize,
+        precision: Precision,
+        accumulate: Accumulate,
+    ) {
+        let rows = y.len() / out;
+        let input = x.len().checked_div(rows).unwrap_or(0);
+        let (y, x) = (ViewMut::new(y, rows, out, out), View::new(x, rows, input, input));
+        match self {
+            Self::Plain(weights) => {
+                let weights = View::new(weights, out, input, input);
+                gemm(precision, y, x, weights.transposed(), accumulate);
+            }
+            Self::Packed(weights) => gemm_packed(y, x, weights, accumulate),
+        }
+    }
+}
