@@ -1,0 +1,25 @@
+//! Training: sizes and their plans, the schedule, AdamW, packed batches, the step loop, checkpoints and recovery.
+//!
+//! Not the model's arithmetic (`model`, `kernels`) and not where the documents come from (`corpus`): this crate
+//! decides what is computed next, and what is on disk when the machine goes away.
+
+pub mod batches;
+pub mod checkpoint;
+mod error;
+pub mod optimizer;
+mod pace;
+pub mod packed;
+pub mod quantity;
+mod run;
+pub mod schedule;
+pub mod settings;
+pub mod size;
+mod watch;
+
+pub use batches::Batches;
+pub use error::Error;
+pub use packed::PackedBatches;
+pub use run::{Finished, Job, Outcome, Stopped, run};
+pub use schedule::Schedule;
+pub use settings::Settings;
+pub use size::{Plan, Size};

@@ -1,0 +1,146 @@
+//! AdamW over a model's flat vector of weights: which parts decay, both moments, and clipping by global norm.
+//!
+//! The arithmetic of one update is `kernels::adamw`; the decision about decay is argued in
+//! `docs/decisions/train-weight-decay.md`.
+
+use std::ops::Range;
+
+use kernels::adamw::{AdamW, adamw};
+use kernels::reduce;
+use model::Config;
+
+use crate::Settings;
+
+/// The optimizer's state: the moments of every parameter.
+#[derive(Clone, Debug)]
+pub struct Optimizer {
+    /// Moving mean of the gradients, in the order of the weights.
+    pub first: Vec<f32>,
+    /// Moving mean of the squared gradients.
+    pub second: Vec<f32>,
+    groups: Vec<Group>,
+    beta1: f32,
+    beta2: f32,
+    epsilon: f32,
+    weight_decay: f32,
+}
+
+/// Neighbouring tensors that are treated alike.
+#[derive(Clone, Debug, PartialEq)]
+struct Group {
+    range: Range<usize>,
+    decays: bool,
+}
+
+impl Optimizer {
+    /// A fresh optimizer, both moments 0.
+    pub fn new(config: &Config, settings: &Settings) -> Self {
+        let groups = groups(config);
+        let parameters = groups.last().map_or(0, |group| group.range.end);
+        Self {
+            first: vec![0.0; parameters],
+            second: vec![0.0; parameters],
+            groups,
+            beta1: settings.beta1,
+            beta2: settings.beta2,
+            epsilon: settings.epsilon,
+            weight_decay: settings.weight_decay,
+        }
+    }
+
+    /// Updates `weights` by one step. `step` counts from 1; the gradients are multiplied by `gradient_scale` first.
+    pub fn step(
+        &mut self,
+        weights: &mut [f32],
+        gradients: &[f32],
+        step: u64,
+        learning_rate: f32,
+        gradient_scale: f32,
+    ) {
+        for Group { range, decays } in &self.groups {
+            let numbers = AdamW {
+                learning_rate,
+                beta1: self.beta1,
+                beta2: self.beta2,
+                epsilon: self.epsilon,
+                weight_decay: if *decays { self.weight_decay } else { 0.0 },
+                step,
+                gradient_scale,
+            };
+            let range = range.clone();
+            adamw(
+                &mut weights[range.clone()],
+                &gradients[range.clone()],
+                &mut self.first[range.clone()],
+                &mut self.second[range],
+                &numbers,
+            );
+        }
+    }
+}
+
+/// The gradients' norm after multiplication by `scale`, and the factor that both applies `scale` and brings the norm
+/// down to `limit` (0: no limit).
+pub fn clip(gradients: &[f32], scale: f64, limit: f64) -> (f64, f32) {
+    let norm = reduce::sum_of_squares(gradients).sqrt() * scale;
+    let factor = if limit > 0.0 && norm > limit { scale * limit / norm } else { scale };
+    (norm, factor as f32)
+}
+
+/// Matrices decay, norms do not; the embedding does not either, unless it is the output layer too.
+fn groups(config: &Config) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for tensor in model::weights::tensors(config) {
+        let embedding = tensor.name == "model.embed_tokens.weight";
+        let decays = tensor.shape.len() == 2 && (!embedding || config.tied_embeddings);
+        match groups.last_mut() {
+            Some(last) if last.decays == decays && last.range.end == tensor.range.start => {
+                last.range.end = tensor.range.end;
+            }
+            _ => groups.push(Group { range: tensor.range, decays }),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Size;
+
+    #[test]
+    fn matrices_decay_and_norms_and_the_untied_embedding_do_not() {
+        for tied_embeddings in [false, true] {
+            let config = Config { tied_embeddings, ..Size::Nano.plan().model };
+            let settings = Settings { weight_decay: 0.5, ..Settings::default() };
+            let mut optimizer = Optimizer::new(&config, &settings);
+            let parameters = config.parameters() as usize;
+            let mut weights = vec![1.0f32; parameters];
+            optimizer.step(&mut weights, &vec![0.0; parameters], 1, 0.1, 1.0);
+            for tensor in model::weights::tensors(&config) {
+                let shrinks = match tensor.name.as_str() {
+                    "model.embed_tokens.weight" => tied_embeddings,
+                    name => !name.ends_with("norm.weight"),
+                };
+                let expected = if shrinks { 1.0 - 0.1 * 0.5 } else { 1.0 };
+                assert!(weights[tensor.range].iter().all(|&w| w == expected), "{}", tensor.name);
+            }
+        }
+    }
+
+    #[test]
+    fn clipping_scales_only_what_is_too_long() {
+        let gradients = [3.0, -4.0];
+        for (scale, limit, norm, factor) in
+            [(1.0, 10.0, 5.0, 1.0), (1.0, 1.0, 5.0, 0.2), (0.5, 1.0, 2.5, 0.2), (2.0, 0.0, 10.0, 2.0)]
+        {
+            let (found, applied) = clip(&gradients, scale, limit);
+            assert!(
+                (found - norm).abs() < 1e-9 && (applied - factor).abs() < 1e-7,
+                "{scale} {limit}: {found} {applied}"
+            );
+        }
+        let (norm, _) = clip(&[f32::NAN], 1.0, 1.0);
+        assert!(norm.is_nan());
+    }
+}
