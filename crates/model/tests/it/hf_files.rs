@@ -1,0 +1,117 @@
+//! Folders written here read back the same, and damaged ones end in an error that names the place.
+
+use std::fs;
+use std::path::Path;
+
+use ledger::seed::Seed;
+use model::hf::{self, SaveOptions, Storage};
+use model::{Config, Weights};
+use proptest::prelude::*;
+
+fn small() -> Weights {
+    let config = Config {
+        dim: 8,
+        layers: 2,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 4,
+        ffn_dim: 12,
+        vocab_size: 20,
+        rope_scaling: Config::preset("1b").unwrap().rope_scaling,
+        ..Config::preset("8b").unwrap()
+    };
+    Weights::init(&config, &mut Seed(1).stream("weights", 0)).unwrap()
+}
+
+#[test]
+fn a_saved_folder_reads_back_whole_or_in_shards() {
+    let weights = small();
+    for (storage, shard_bytes) in [(Storage::F32, usize::MAX), (Storage::F32, 1000), (Storage::Bf16, 700)] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SaveOptions { storage, shard_bytes, ..SaveOptions::new(1, vec![2, 3]) };
+        hf::save(dir.path(), &weights, &options).unwrap();
+        assert_eq!(dir.path().join("model.safetensors.index.json").exists(), shard_bytes != usize::MAX);
+        let back = hf::load(dir.path()).unwrap();
+        assert_eq!(back.config, weights.config);
+        for (read, written) in back.data.iter().zip(&weights.data) {
+            let expected = match storage {
+                Storage::F32 => *written,
+                Storage::Bf16 => half::bf16::from_f32(*written).to_f32(),
+            };
+            assert_eq!(read.to_bits(), expected.to_bits());
+        }
+    }
+}
+
+fn saved() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    hf::save(dir.path(), &small(), &SaveOptions::new(1, vec![2])).unwrap();
+    dir
+}
+
+fn edit(dir: &Path, file: &str, from: &str, to: &str) {
+    let path = dir.join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn a_configuration_of_something_else_is_refused_by_name() {
+    for (from, to, part) in [
+        ("\"model_type\": \"llama\"", "\"model_type\": \"gpt2\"", "\"gpt2\""),
+        ("\"mlp_bias\": false", "\"mlp_bias\": true", "mlp_bias"),
+        ("\"silu\"", "\"gelu\"", "hidden_act is \"gelu\""),
+        ("\"rope_type\": \"llama3\"", "\"rope_type\": \"yarn\"", "\"yarn\""),
+        ("\"hidden_size\": 8", "\"hidden_size\": -8", "hidden_size is -8"),
+        ("\"num_key_value_heads\": 1", "\"num_key_value_heads\": 3", "multiple of kv_heads"),
+        ("\"hidden_size\": 8", "\"hidden_size\": 16", "tensor "),
+        ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "is missing (and 8 more)"),
+        ("{", "[", "config.json"),
+    ] {
+        let dir = saved();
+        edit(dir.path(), "config.json", from, to);
+        let error = hf::load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+        assert!(error.hint().is_some());
+    }
+    assert!(hf::load(Path::new("no/such/folder")).unwrap_err().to_string().contains("no/such/folder"));
+}
+
+#[test]
+fn values_that_are_not_finite_are_named() {
+    let dir = saved();
+    let mut weights = small();
+    weights.data[3] = f32::NAN;
+    hf::save(dir.path(), &weights, &SaveOptions::new(1, vec![2])).unwrap();
+    let message = hf::load(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("embed_tokens") && message.contains("value 3 is NaN"), "{message}");
+}
+
+#[test]
+fn an_index_cannot_name_files_elsewhere() {
+    let dir = saved();
+    let index = "{\"weight_map\": {\"model.norm.weight\": \"../secret.safetensors\"}}";
+    fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
+    assert!(hf::load(dir.path()).unwrap_err().to_string().contains("not a file name"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn damaged_weights_end_in_an_error_or_load(place in 0usize..4000, byte in any::<u8>(), cut in 0usize..4000) {
+        let dir = saved();
+        let path = dir.path().join("model.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        let place = place % bytes.len();
+        bytes[place] = byte;
+        if cut % 2 == 0 {
+            bytes.truncate(cut % bytes.len());
+        }
+        fs::write(&path, bytes).unwrap();
+        if let Err(error) = hf::load(dir.path()) {
+            prop_assert!(error.to_string().contains("model.safetensors"));
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The model against PyTorch and transformers (golden files), against itself, and its files against bad input.
+
+mod golden;
+mod hf_files;
+mod inference;
