@@ -53,6 +53,12 @@ pub enum Error {
         /// Length of the sequence so far.
         tokens: usize,
     },
+    /// The model could not read a batch of tokens; every request in it fails.
+    #[error("forward: {reason}")]
+    Model {
+        /// What the model said.
+        reason: String,
+    },
     /// The settings contradict themselves: all faults, one a line.
     #[error("engine settings: {}", .faults.join("; "))]
     Settings {
@@ -93,9 +99,11 @@ impl Error {
                     .into(),
             ),
             Error::VocabularyMismatch { .. } => Some("load the tokenizer from the model's own folder".into()),
-            Error::InvalidRequest { .. } | Error::Settings { .. } | Error::Stopped | Error::Thread { .. } => {
-                None
-            }
+            Error::InvalidRequest { .. }
+            | Error::Model { .. }
+            | Error::Settings { .. }
+            | Error::Stopped
+            | Error::Thread { .. } => None,
         }
     }
 }

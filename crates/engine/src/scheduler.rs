@@ -189,8 +189,25 @@ impl<F: Forward> Scheduler<F> {
         if segments.is_empty() {
             return;
         }
-        self.model.forward(&mut segments, &mut self.scratch, &mut self.logits);
+        let forward = self.model.forward(&mut segments, &mut self.scratch, &mut self.logits);
+        drop(segments);
+        if let Err(error) = forward {
+            stepped.iter().for_each(|&(index, _)| self.running[index].fail(error.clone()));
+        } else {
+            self.take_scores(&stepped);
+        }
+        let counters = &self.counters;
+        self.running.retain(|sequence| {
+            if sequence.done {
+                count_end(counters, Some(sequence));
+            }
+            !sequence.done
+        });
+        self.counters.running.store(self.running.len(), Ordering::Relaxed);
+    }
 
+    /// Goes on with each sequence whose tokens have all been read; `stepped` holds places in the batch and tokens read.
+    fn take_scores(&mut self, stepped: &[(usize, usize)]) {
         let vocab_size = self.model.vocab_size();
         for (&(index, count), logits) in stepped.iter().zip(self.logits.chunks_exact_mut(vocab_size)) {
             let sequence = &mut self.running[index];
@@ -204,14 +221,6 @@ impl<F: Forward> Scheduler<F> {
                 self.counters.completion_tokens.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let counters = &self.counters;
-        self.running.retain(|sequence| {
-            if sequence.done {
-                count_end(counters, Some(sequence));
-            }
-            !sequence.done
-        });
-        self.counters.running.store(self.running.len(), Ordering::Relaxed);
     }
 }
 
@@ -284,9 +293,7 @@ impl<Cache> Sequence<Cache> {
     /// Chooses the next token and shows what may be shown.
     fn next(&mut self, tokenizer: &Tokenizer, logits: &mut [f32]) {
         let Ok(choice) = self.sampler.choose(logits) else {
-            self.sink.send(Event::Failed(Error::NotFinite { tokens: self.tokens.len() }));
-            self.done = true;
-            return;
+            return self.fail(Error::NotFinite { tokens: self.tokens.len() });
         };
         let id = choice.id;
         self.tokens.push(id);
@@ -308,6 +315,11 @@ impl<Cache> Sequence<Cache> {
         } else if self.tokens.len() - self.prompt_tokens == self.most {
             self.finish(FinishReason::Length, None);
         }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.sink.send(Event::Failed(error));
+        self.done = true;
     }
 
     fn finish(&mut self, reason: FinishReason, stopped_by: Option<StopCause>) {

@@ -111,6 +111,16 @@ fn a_model_without_numbers_fails_its_request_alone() {
 }
 
 #[test]
+fn a_model_that_cannot_read_a_batch_fails_all_in_it_and_goes_on() {
+    let tokenizer = tokenizer();
+    let engine = start(Toy { fails_at: Some(20), ..Toy::new(&tokenizer) }, Settings::default());
+    let long = Request { ignore_end: true, ..Request::greedy(vec![1; 3], 40) };
+    let reason = "asked to fail".to_string();
+    assert_eq!(engine.complete_all(vec![long; 2]), vec![Err(Error::Model { reason }); 2]);
+    assert!(engine.complete(Request::greedy(vec![1; 3], 5)).is_ok());
+}
+
+#[test]
 fn requests_that_cannot_be_run_are_refused_with_the_reason() {
     let tokenizer = tokenizer();
     let engine = start(Toy::new(&tokenizer), Settings::default());

@@ -100,7 +100,7 @@ fn many_threads_come_and_go() {
         for round in 0..10u32 {
             let request = Request { ignore_end: true, ..Request::greedy(vec![thread + 1, round + 1], 12) };
             match engine.submit(request) {
-                Ok(events) if (thread + round) % 3 == 0 => drop(events),
+                Ok(events) if (thread + round).is_multiple_of(3) => drop(events),
                 Ok(events) => assert_eq!(events.iter().count(), 13),
                 Err(Error::QueueFull { .. }) => refused += 1,
                 Err(other) => panic!("{other}"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use engine::{Forward, Segment};
+use engine::{Error, Forward, Segment};
 use ledger::progress::Silent;
 use tokenizer::Tokenizer;
 
@@ -18,6 +18,8 @@ pub struct Toy {
     pub script: BTreeMap<usize, u32>,
     /// From this length on the scores are NaN.
     pub breaks_at: Option<usize>,
+    /// At this length the call fails.
+    pub fails_at: Option<usize>,
     /// At this length the call panics.
     pub panics_at: Option<usize>,
     /// Tokens of each segment of each call, and the length of its sequence before.
@@ -39,6 +41,7 @@ impl Toy {
             pause: Duration::ZERO,
             script: BTreeMap::new(),
             breaks_at: None,
+            fails_at: None,
             panics_at: None,
             calls: Mutex::new(Vec::new()),
         }
@@ -83,8 +86,16 @@ impl Forward for Toy {
 
     fn scratch(&self) {}
 
-    fn forward(&self, segments: &mut [Segment<'_, ToyCache>], _: &mut (), logits: &mut Vec<f32>) {
+    fn forward(
+        &self,
+        segments: &mut [Segment<'_, ToyCache>],
+        _: &mut (),
+        logits: &mut Vec<f32>,
+    ) -> Result<(), Error> {
         std::thread::sleep(self.pause);
+        if segments.iter().any(|segment| Some(segment.cache.length) == self.fails_at) {
+            return Err(Error::Model { reason: "asked to fail".into() });
+        }
         let call = segments.iter().map(|segment| (segment.tokens.len(), segment.cache.length)).collect();
         self.calls.lock().unwrap().push(call);
         logits.resize(segments.len() * self.vocab_size, 0.0);
@@ -98,6 +109,7 @@ impl Forward for Toy {
             assert_ne!(Some(segment.cache.length), self.panics_at, "asked to panic");
             self.scores(segment.cache, logits);
         }
+        Ok(())
     }
 }
 
