@@ -3,6 +3,7 @@
 //! What a run must remember, and nothing about language models: no tensor, no token, no network.
 //! Nothing here prints; what a person should see goes through [`progress`].
 
+#[expect(clippy::disallowed_methods, reason = "renaming files safely is what this module is for")]
 pub mod atomic;
 pub mod clock;
 pub mod digest;

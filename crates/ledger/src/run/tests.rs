@@ -64,7 +64,10 @@ fn whatever_changes_a_stage_makes_it_outdated() {
         ("a file of the same size changed", |run| fs::write(run.report(), "pagE").unwrap()),
         ("a file in a folder changed", |run| fs::write(run.tokens().join("sub/a"), "aaab").unwrap()),
         ("a file added", |run| fs::write(run.tokens().join("b"), "").unwrap()),
-        ("a file renamed", |run| fs::rename(run.tokens().join("sub/a"), run.tokens().join("sub/b")).unwrap()),
+        ("a file renamed", |run| {
+            fs::write(run.tokens().join("sub/b"), "aaaa").unwrap();
+            fs::remove_file(run.tokens().join("sub/a")).unwrap();
+        }),
     ];
     for (what, change) in changes {
         let folder = tempfile::tempdir().unwrap();
