@@ -1,0 +1,153 @@
+//! What can go wrong in the corpus, each with its place. Malformed inputs inside a curation are not
+//! errors: they are skipped, named and counted (see [`crate::funnel::SkippedInput`]).
+
+use std::path::{Path, PathBuf};
+
+/// An error of this crate; each names the operation and its place.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Settings outside their range, all of them at once.
+    #[error("the section [curate] has {} fault(s): {}", faults.len(), faults.join("; "))]
+    Settings {
+        /// One sentence a fault.
+        faults: Vec<String>,
+    },
+    /// The operating system refused an operation on a file.
+    #[error("cannot {operation} {}: {cause}", path.display())]
+    Io {
+        /// The operation, as a verb phrase.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A source that is not a path, a glob or the word `registry`.
+    #[error("source {given:?} is malformed: {reason}")]
+    Source {
+        /// The source as the user gave it.
+        given: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Not one document could be read from the sources.
+    #[error("no readable document in {sources}: {skipped} input(s) skipped{first}")]
+    NothingReadable {
+        /// The sources as given.
+        sources: String,
+        /// How many inputs were skipped as unreadable or malformed.
+        skipped: u64,
+        /// The first skipped input and its reason, or nothing.
+        first: String,
+    },
+    /// Documents were read, but every one was removed.
+    #[error("all {read} documents were removed while curating; most by {step}: {reason} ({count})")]
+    NothingKept {
+        /// Documents read.
+        read: u64,
+        /// The step that removed the most for one reason.
+        step: String,
+        /// That reason.
+        reason: String,
+        /// How many documents that reason removed.
+        count: u64,
+    },
+    /// A file of this crate's own making, or one that claims a known format, is not what it should be.
+    #[error("{} is malformed at byte {byte}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        byte: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A Parquet file could not be read or written.
+    #[error("cannot {operation} the Parquet file {}: {cause}", path.display())]
+    Parquet {
+        /// The operation, as a verb phrase.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The format library's reason.
+        #[source]
+        cause: parquet::errors::ParquetError,
+    },
+    /// A record batch does not have the columns a step needs.
+    #[error("step {step} cannot work on the batch: {reason}")]
+    Batch {
+        /// The step.
+        step: &'static str,
+        /// The missing column or failed operation.
+        reason: String,
+    },
+    /// A folder holds no documents of a split.
+    #[error("{} holds no {split} documents", path.display())]
+    NoDocuments {
+        /// The folder.
+        path: PathBuf,
+        /// `train` or `heldout`.
+        split: &'static str,
+    },
+    /// A token or a document does not fit the token file.
+    #[error("cannot store document {document} in {}: {reason}", path.display())]
+    DoesNotFit {
+        /// The file being written.
+        path: PathBuf,
+        /// The document's index in it.
+        document: u64,
+        /// What does not fit.
+        reason: String,
+    },
+    /// An atomic file or folder could not be made or committed.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+}
+
+impl Error {
+    /// The remedy in one line, where there is one to name.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Error::Settings { .. } => "correct the named keys in the recipe's [curate] section".into(),
+            Error::Io { cause, .. } if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+                "check the permissions of the path".into()
+            }
+            Error::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound => {
+                "check that the path exists".into()
+            }
+            Error::Io { .. } => return None,
+            Error::Source { .. } => {
+                "a source is `registry`, a folder, a file, or a glob such as 'pages/*.warc.gz'".into()
+            }
+            Error::NothingReadable { .. } => "give --source a folder, glob or file of .txt .md .rs .py .html \
+                .jsonl[.gz|.zst] .parquet or .warc[.gz]; `cargo fetch` fills the registry that is read by default"
+                .into(),
+            Error::NothingKept { .. } => {
+                "loosen that rule in the recipe's [curate] section, or give more text with --source".into()
+            }
+            Error::Malformed { .. } => {
+                "delete the folder that holds the file and make it again".into()
+            }
+            Error::Parquet { .. } => "check that the file is complete and the disk has room".into(),
+            Error::Batch { .. } => return None,
+            Error::NoDocuments { .. } => "curate first, or give the folder that curation wrote".into(),
+            Error::DoesNotFit { .. } => "use the tokenizer that the folder was made for".into(),
+            Error::Ledger(error) => return error.hint(),
+        })
+    }
+
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |cause| Error::Io { operation, path, cause }
+    }
+
+    pub(crate) fn parquet(
+        operation: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(parquet::errors::ParquetError) -> Error {
+        let path = path.to_path_buf();
+        move |cause| Error::Parquet { operation, path, cause }
+    }
+}

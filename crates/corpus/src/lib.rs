@@ -1,0 +1,30 @@
+//! Sources, extraction, filters, deduplication and packing: from files on the user's machine to curated documents
+//! (Parquet) and from those to token shards (Megatron's `.bin` and `.idx`). It trains nothing and knows no model.
+//!
+//! - [`curate`] reads [`Source`]s, applies the [`steps`], removes duplicates and writes documents and a [`Funnel`].
+//! - [`documents`] reads them back.
+//! - [`pack`] turns them into token shards, which [`indexed`] reads and writes.
+//! - [`registry`] lists the crates on this machine.
+
+pub mod batch;
+mod curate;
+pub mod dedup;
+mod documents;
+mod error;
+pub mod funnel;
+pub mod indexed;
+pub mod kind;
+mod pack;
+mod read;
+pub mod registry;
+pub mod settings;
+mod source;
+pub mod steps;
+
+pub use curate::curate;
+pub use documents::{Document, Documents, Split, count, documents};
+pub use error::Error;
+pub use funnel::{Funnel, FunnelStep};
+pub use pack::{PackSummary, PackedSplit, pack};
+pub use settings::Settings;
+pub use source::Source;

@@ -1,0 +1,114 @@
+//! Parquet files: the text in the column `text` or else `content`, with `url` and `date` taken along when they
+//! are strings. Row groups are read one after another.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema};
+use ledger::progress::Task;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::{Flow, Sink};
+use crate::batch::Record;
+use crate::kind;
+use crate::source::Input;
+
+/// Rows decoded at once: few, because a row can hold a book.
+const ROWS: usize = 64;
+
+pub(super) fn read(input: &Input, task: &dyn Task, sink: &mut dyn Sink) -> Flow {
+    let flow = read_rows(input, sink);
+    task.advance(input.bytes);
+    flow
+}
+
+fn read_rows(input: &Input, sink: &mut dyn Sink) -> Flow {
+    let mut reader = match shielded(|| open(input)) {
+        Ok(reader) => reader,
+        Err(reason) => return sink.skip(input.name.clone(), reason),
+    };
+    let mut row = 0u64;
+    loop {
+        let batch = match shielded(|| reader.next().transpose().map_err(|error| error.to_string())) {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return Flow::Continue(()),
+            Err(reason) => {
+                return sink.skip(format!("{}:row {row}", input.name), format!("cannot be read: {reason}"));
+            }
+        };
+        let text_name = if batch.column_by_name("text").is_some() { "text" } else { "content" };
+        let (text, url, date) = (
+            strings(&batch, text_name),
+            strings(&batch, "url"),
+            strings(&batch, "date").or_else(|| strings(&batch, "timestamp")),
+        );
+        let Some(text) = text else {
+            return sink.skip(format!("{}:row {row}", input.name), format!("column {text_name} is not text"));
+        };
+        let value = |column: &Option<StringArray>, i: usize| {
+            column.as_ref().filter(|column| column.is_valid(i)).map(|column| column.value(i).to_string())
+        };
+        for i in 0..batch.num_rows() {
+            let place = format!("{}:row {row}", input.name);
+            row += 1;
+            if text.is_null(i) {
+                sink.skip(place, format!("column {text_name} is null"))?;
+                continue;
+            }
+            if text.value(i).contains('\0') {
+                sink.skip(place, format!("column {text_name} is not text: it holds a zero"))?;
+                continue;
+            }
+            sink.record(Record {
+                text: super::unix_lines(text.value(i).to_string()),
+                kind: kind::TEXT,
+                url: value(&url, i),
+                source: place,
+                date: value(&date, i),
+            })?;
+        }
+    }
+}
+
+fn open(input: &Input) -> Result<ParquetRecordBatchReader, String> {
+    let file = File::open(&input.path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)
+        .map_err(|error| format!("is not a readable Parquet file: {error}"))?;
+    let schema = builder.schema().clone();
+    if !["text", "content"].iter().any(|name| is_text(&schema, name)) {
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).take(12).collect();
+        return Err(format!("has no text column named text or content, but {}", names.join(", ")));
+    }
+    let wanted = ["text", "content", "url", "date", "timestamp"];
+    let roots = (0..schema.fields().len()).filter(|&i| {
+        wanted.contains(&schema.field(i).name().as_str()) && is_text(&schema, schema.field(i).name())
+    });
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    builder
+        .with_projection(mask)
+        .with_batch_size(ROWS)
+        .build()
+        .map_err(|error| format!("is not a readable Parquet file: {error}"))
+}
+
+fn is_text(schema: &Schema, name: &str) -> bool {
+    let string =
+        |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    schema.field_with_name(name).is_ok_and(|field| match field.data_type() {
+        DataType::Dictionary(_, values) => string(values),
+        other => string(other),
+    })
+}
+
+fn strings(batch: &RecordBatch, name: &str) -> Option<StringArray> {
+    let column = batch.column_by_name(name)?;
+    cast(column, &DataType::Utf8).ok()?.as_string_opt::<i32>().cloned()
+}
+
+/// Runs a step of the Parquet library, whose answer to some malformed files is a panic.
+fn shielded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the Parquet reader gave up on it".into()))
+}

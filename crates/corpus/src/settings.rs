@@ -1,0 +1,466 @@
+//! The recipe's `[curate]` section: every threshold of every rule, with the published value as default.
+//! It holds no behaviour beyond its own validation.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The section `[curate]`. Unknown keys are rejected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where cargo keeps unpacked crates; by default `$CARGO_HOME/registry/src`, else `~/.cargo/registry/src`.
+    pub registry: Option<String>,
+    /// Read files and folders whose name begins with a dot.
+    pub include_hidden: bool,
+    /// Plain text files are cut at blank lines into documents of about this many bytes, so that a book does
+    /// not fall to the word limit and no file need fit in memory.
+    pub text_part_bytes: u64,
+    /// Longer single documents (a page, a code file, a line of JSONL, a WARC record) are skipped.
+    pub max_input_document_bytes: u64,
+    /// Keep at most this many documents, chosen by hash; none for all.
+    pub max_documents: Option<u64>,
+    /// Keep at most this many bytes of text, chosen by hash; none for all.
+    pub max_bytes: Option<u64>,
+    /// Bytes of text in one Parquet file of the output.
+    pub shard_bytes: u64,
+    /// Language rules.
+    pub language: Language,
+    /// Gopher's quality rules.
+    pub gopher_quality: GopherQuality,
+    /// Gopher's repetition rules.
+    pub gopher_repetition: GopherRepetition,
+    /// C4's rules.
+    pub c4: C4,
+    /// FineWeb's own rules.
+    pub fineweb: FineWeb,
+    /// Rules for source code, which replace all of those for prose.
+    pub code: Code,
+    /// Replacement of personal data and secrets.
+    pub scrub: Scrub,
+    /// Overlap with the evaluation texts.
+    pub decontaminate: Decontaminate,
+    /// Near-duplicate removal.
+    pub minhash: MinHash,
+    /// The held-out split.
+    pub held_out: HeldOut,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            registry: None,
+            include_hidden: false,
+            text_part_bytes: 256 << 10,
+            max_input_document_bytes: 32 << 20,
+            max_documents: None,
+            max_bytes: None,
+            shard_bytes: 256 << 20,
+            language: Language::default(),
+            gopher_quality: GopherQuality::default(),
+            gopher_repetition: GopherRepetition::default(),
+            c4: C4::default(),
+            fineweb: FineWeb::default(),
+            code: Code::default(),
+            scrub: Scrub::default(),
+            decontaminate: Decontaminate::default(),
+            minhash: MinHash::default(),
+            held_out: HeldOut::default(),
+        }
+    }
+}
+
+/// Which natural languages stay. Source code has none and is not touched.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Language {
+    /// ISO 639-1 codes to keep; empty keeps all.
+    pub keep: Vec<String>,
+    /// Least confidence of the detector, 0 to 1, asked of a document when `keep` is given.
+    pub min_score: f64,
+}
+
+/// Rae et al. 2021, "Scaling Language Models: Methods, Analysis & Insights from Training Gopher", section A1.1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GopherQuality {
+    /// Whether these rules apply at all.
+    pub enabled: bool,
+    /// Fewest words with a letter or digit.
+    pub min_words: u64,
+    /// Most words with a letter or digit.
+    pub max_words: u64,
+    /// Least mean word length in characters; not asked of scripts written without spaces.
+    pub min_mean_word_length: f64,
+    /// Greatest mean word length in characters; not asked of scripts written without spaces.
+    pub max_mean_word_length: f64,
+    /// Most hash signs, and most ellipses, to a word; hash signs are not counted in Markdown, where they head.
+    pub max_symbol_to_word_ratio: f64,
+    /// Greatest fraction of lines that begin with a bullet.
+    pub max_bullet_line_fraction: f64,
+    /// Greatest fraction of lines that end with an ellipsis.
+    pub max_ellipsis_line_fraction: f64,
+    /// Least fraction of words with a letter.
+    pub min_alphabetic_word_fraction: f64,
+    /// Fewest distinct words of {the, be, to, of, and, that, have, with}; asked of English only.
+    pub min_stop_words: u64,
+}
+
+impl Default for GopherQuality {
+    fn default() -> Self {
+        GopherQuality {
+            enabled: true,
+            min_words: 50,
+            max_words: 100_000,
+            min_mean_word_length: 3.0,
+            max_mean_word_length: 10.0,
+            max_symbol_to_word_ratio: 0.1,
+            max_bullet_line_fraction: 0.9,
+            max_ellipsis_line_fraction: 0.3,
+            min_alphabetic_word_fraction: 0.8,
+            min_stop_words: 2,
+        }
+    }
+}
+
+/// Rae et al. 2021, table A1: fractions of a document that may lie in repetitions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GopherRepetition {
+    /// Whether these rules apply at all.
+    pub enabled: bool,
+    /// Fraction of lines that repeat an earlier line.
+    pub max_duplicate_line_fraction: f64,
+    /// Fraction of paragraphs that repeat an earlier paragraph.
+    pub max_duplicate_paragraph_fraction: f64,
+    /// Fraction of the text inside repeated lines.
+    pub max_duplicate_line_character_fraction: f64,
+    /// Fraction of the text inside repeated paragraphs.
+    pub max_duplicate_paragraph_character_fraction: f64,
+    /// Fraction of the text inside the most frequent 2-, 3- and 4-gram.
+    pub max_top_ngram_fractions: [f64; 3],
+    /// Fraction of the text inside repeated 5- to 10-grams.
+    pub max_duplicate_ngram_fractions: [f64; 6],
+}
+
+impl Default for GopherRepetition {
+    fn default() -> Self {
+        GopherRepetition {
+            enabled: true,
+            max_duplicate_line_fraction: 0.30,
+            max_duplicate_paragraph_fraction: 0.30,
+            max_duplicate_line_character_fraction: 0.20,
+            max_duplicate_paragraph_character_fraction: 0.20,
+            max_top_ngram_fractions: [0.20, 0.18, 0.16],
+            max_duplicate_ngram_fractions: [0.15, 0.14, 0.13, 0.12, 0.11, 0.10],
+        }
+    }
+}
+
+/// Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 2.2, without the rule on terminal
+/// punctuation, which FineWeb found to cost too much. Applied to web pages only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct C4 {
+    /// Whether these rules apply at all.
+    pub enabled: bool,
+    /// Fewest sentences left after the line rules.
+    pub min_sentences: u64,
+    /// Lines with fewer words are dropped.
+    pub min_words_per_line: u64,
+    /// Lines with a longer word, in characters, are dropped.
+    pub max_word_length: u64,
+    /// Remove pages with the filler text "lorem ipsum".
+    pub remove_lorem_ipsum: bool,
+    /// Remove pages with an opening curly bracket.
+    pub remove_curly_bracket: bool,
+    /// Drop lines that mention JavaScript.
+    pub drop_javascript_lines: bool,
+    /// Drop lines about cookies, privacy policies and terms of use.
+    pub drop_policy_lines: bool,
+}
+
+impl Default for C4 {
+    fn default() -> Self {
+        C4 {
+            enabled: true,
+            min_sentences: 5,
+            min_words_per_line: 3,
+            max_word_length: 1000,
+            remove_lorem_ipsum: true,
+            remove_curly_bracket: true,
+            drop_javascript_lines: true,
+            drop_policy_lines: true,
+        }
+    }
+}
+
+/// Penedo et al. 2024, "The FineWeb Datasets", section 3.6. Applied to web pages and plain text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FineWeb {
+    /// Whether these rules apply at all.
+    pub enabled: bool,
+    /// Least fraction of lines that end with punctuation.
+    pub min_punctuated_line_fraction: f64,
+    /// Greatest fraction of the text inside repeated lines.
+    pub max_duplicate_line_character_fraction: f64,
+    /// Greatest fraction of lines of at most `short_line_characters`.
+    pub max_short_line_fraction: f64,
+    /// What counts as a short line, in characters.
+    pub short_line_characters: u64,
+    /// Most line breaks to a word.
+    pub max_newline_to_word_ratio: f64,
+}
+
+impl Default for FineWeb {
+    fn default() -> Self {
+        FineWeb {
+            enabled: true,
+            min_punctuated_line_fraction: 0.12,
+            max_duplicate_line_character_fraction: 0.1,
+            max_short_line_fraction: 0.67,
+            short_line_characters: 30,
+            max_newline_to_word_ratio: 0.3,
+        }
+    }
+}
+
+/// Code rules of Codex (Chen et al. 2021), The Stack (Kocetkov et al. 2022), StarCoder (Li et al. 2023) and
+/// RedPajama (2023).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Code {
+    /// Whether these rules apply at all.
+    pub enabled: bool,
+    /// Smallest file in bytes, blanks at both ends not counted.
+    pub min_bytes: u64,
+    /// Largest file in bytes (The Stack: 1 MB).
+    pub max_bytes: u64,
+    /// Longest line in characters (Codex, The Stack, RedPajama).
+    pub max_line_characters: u64,
+    /// Greatest mean line length in characters (Codex, The Stack, RedPajama).
+    pub max_mean_line_characters: f64,
+    /// Least fraction of letters and digits among all characters (Codex, The Stack, RedPajama).
+    pub min_alphanumeric_fraction: f64,
+    /// Least fraction of letters (StarCoder's alpha filter).
+    pub min_alphabetic_fraction: f64,
+    /// Least fraction of letters in JSON, YAML and the like (StarCoder).
+    pub data_min_alphabetic_fraction: f64,
+    /// Most characters in JSON, YAML and the like (StarCoder).
+    pub data_max_characters: u64,
+    /// Remove files that say in their first lines that a program wrote them (Codex, The Stack).
+    pub remove_generated: bool,
+    /// Remove files with `<?xml version=` near their start that are not XML by name (StarCoder).
+    pub remove_xml: bool,
+    /// Greatest fraction of the text inside base64, hexadecimal or numeric runs of data (StarCoder2).
+    pub max_encoded_data_fraction: f64,
+}
+
+impl Default for Code {
+    fn default() -> Self {
+        Code {
+            enabled: true,
+            min_bytes: 50,
+            max_bytes: 1 << 20,
+            max_line_characters: 1000,
+            max_mean_line_characters: 100.0,
+            min_alphanumeric_fraction: 0.25,
+            min_alphabetic_fraction: 0.25,
+            data_min_alphabetic_fraction: 0.5,
+            data_max_characters: 5000,
+            remove_generated: true,
+            remove_xml: true,
+            max_encoded_data_fraction: 0.5,
+        }
+    }
+}
+
+/// What is replaced by a placeholder. Documents are changed by this, never removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scrub {
+    /// Mail addresses.
+    pub emails: bool,
+    /// Public IP addresses.
+    pub ip_addresses: bool,
+    /// Private keys, cloud keys and tokens.
+    pub secrets: bool,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Scrub { emails: true, ip_addresses: true, secrets: true }
+    }
+}
+
+/// Overlap with evaluation texts (Brown et al. 2020, appendix C).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Decontaminate {
+    /// Whether documents are compared with the evaluation texts.
+    pub enabled: bool,
+    /// Words in a row that count as an overlap.
+    pub ngram_words: u64,
+    /// A shorter evaluation text counts if it stands whole in the document and has at least so many words;
+    /// below that, only if it is the whole document.
+    pub short_min_words: u64,
+}
+
+impl Default for Decontaminate {
+    fn default() -> Self {
+        Decontaminate { enabled: true, ngram_words: 13, short_min_words: 8 }
+    }
+}
+
+/// MinHash near-duplicates with the parameters of FineWeb (14 bands of 8 rows, 5-grams of words).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MinHash {
+    /// Whether near-duplicates are removed.
+    pub enabled: bool,
+    /// Bands; a pair that agrees on all rows of any one band is compared.
+    pub bands: u64,
+    /// Rows a band.
+    pub rows: u64,
+    /// Words in a shingle.
+    pub ngram_words: u64,
+    /// Least Jaccard similarity, estimated from the whole signature, of two documents that count as the same.
+    /// 0 joins every pair that shares a band, as FineWeb does.
+    pub min_similarity: f64,
+}
+
+impl Default for MinHash {
+    fn default() -> Self {
+        MinHash { enabled: true, bands: 14, rows: 8, ngram_words: 5, min_similarity: 0.7 }
+    }
+}
+
+/// The documents set aside for evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeldOut {
+    /// Fraction of the documents, by hash of their text. With a fraction above 0 and two or more documents, at
+    /// least one is held out.
+    pub fraction: f64,
+    /// Most bytes of text.
+    pub max_bytes: u64,
+}
+
+impl Default for HeldOut {
+    fn default() -> Self {
+        HeldOut { fraction: 0.01, max_bytes: 8 << 20 }
+    }
+}
+
+impl Settings {
+    /// Checks every value and reports all faults at once.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with one sentence a fault.
+    pub fn validate(&self) -> Result<(), Error> {
+        let mut faults = Vec::new();
+        let mut fraction = |name: &str, value: f64| {
+            if !(0.0..=1.0).contains(&value) {
+                faults.push(format!("{name} = {value} is not between 0 and 1"));
+            }
+        };
+        let (quality, repetition) = (&self.gopher_quality, &self.gopher_repetition);
+        fraction("language.min_score", self.language.min_score);
+        fraction("gopher_quality.max_bullet_line_fraction", quality.max_bullet_line_fraction);
+        fraction("gopher_quality.max_ellipsis_line_fraction", quality.max_ellipsis_line_fraction);
+        fraction("gopher_quality.min_alphabetic_word_fraction", quality.min_alphabetic_word_fraction);
+        fraction("gopher_repetition.max_duplicate_line_fraction", repetition.max_duplicate_line_fraction);
+        fraction(
+            "gopher_repetition.max_duplicate_paragraph_fraction",
+            repetition.max_duplicate_paragraph_fraction,
+        );
+        fraction(
+            "gopher_repetition.max_duplicate_line_character_fraction",
+            repetition.max_duplicate_line_character_fraction,
+        );
+        fraction(
+            "gopher_repetition.max_duplicate_paragraph_character_fraction",
+            repetition.max_duplicate_paragraph_character_fraction,
+        );
+        for value in repetition.max_top_ngram_fractions {
+            fraction("gopher_repetition.max_top_ngram_fractions", value);
+        }
+        for value in repetition.max_duplicate_ngram_fractions {
+            fraction("gopher_repetition.max_duplicate_ngram_fractions", value);
+        }
+        fraction("fineweb.min_punctuated_line_fraction", self.fineweb.min_punctuated_line_fraction);
+        fraction(
+            "fineweb.max_duplicate_line_character_fraction",
+            self.fineweb.max_duplicate_line_character_fraction,
+        );
+        fraction("fineweb.max_short_line_fraction", self.fineweb.max_short_line_fraction);
+        fraction("code.min_alphanumeric_fraction", self.code.min_alphanumeric_fraction);
+        fraction("code.min_alphabetic_fraction", self.code.min_alphabetic_fraction);
+        fraction("code.data_min_alphabetic_fraction", self.code.data_min_alphabetic_fraction);
+        fraction("code.max_encoded_data_fraction", self.code.max_encoded_data_fraction);
+        fraction("minhash.min_similarity", self.minhash.min_similarity);
+        fraction("held_out.fraction", self.held_out.fraction);
+
+        let mut ratio = |name: &str, value: f64| {
+            if !(value.is_finite() && value >= 0.0) {
+                faults.push(format!("{name} = {value} is not a number of at least 0"));
+            }
+        };
+        ratio("gopher_quality.min_mean_word_length", quality.min_mean_word_length);
+        ratio("gopher_quality.max_mean_word_length", quality.max_mean_word_length);
+        ratio("gopher_quality.max_symbol_to_word_ratio", quality.max_symbol_to_word_ratio);
+        ratio("fineweb.max_newline_to_word_ratio", self.fineweb.max_newline_to_word_ratio);
+        ratio("code.max_mean_line_characters", self.code.max_mean_line_characters);
+
+        let mut range = |name: &str, value: u64, least: u64, most: u64| {
+            if !(least..=most).contains(&value) {
+                faults.push(format!("{name} = {value} is not between {least} and {most}"));
+            }
+        };
+        range("text_part_bytes", self.text_part_bytes, 1 << 10, 64 << 20);
+        range("max_input_document_bytes", self.max_input_document_bytes, 1 << 10, 512 << 20);
+        range("shard_bytes", self.shard_bytes, 1 << 10, 1 << 40);
+        range("minhash.bands", self.minhash.bands, 1, 256);
+        range("minhash.rows", self.minhash.rows, 1, 64);
+        range("minhash.ngram_words", self.minhash.ngram_words, 1, 64);
+        range("decontaminate.ngram_words", self.decontaminate.ngram_words, 2, 64);
+        range(
+            "decontaminate.short_min_words",
+            self.decontaminate.short_min_words,
+            1,
+            self.decontaminate.ngram_words,
+        );
+        for language in &self.language.keep {
+            if !crate::steps::language::is_known_code(language) {
+                faults.push(format!("language.keep names {language:?}, which the detector does not know"));
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Error::Settings { faults }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_survive_a_round_trip() {
+        let defaults = Settings::default();
+        defaults.validate().unwrap();
+        let text = toml::to_string(&defaults).unwrap();
+        assert_eq!(toml::from_str::<Settings>(&text).unwrap(), defaults);
+        assert_eq!(toml::from_str::<Settings>("").unwrap(), defaults);
+    }
+
+    #[test]
+    fn unknown_keys_are_rejected_and_all_faults_are_reported() {
+        assert!(toml::from_str::<Settings>("min_words = 3").is_err());
+        assert!(toml::from_str::<Settings>("[gopher_quality]\nmin_word = 3").is_err());
+        let text = "[held_out]\nfraction = 1.5\n[minhash]\nbands = 0\n[language]\nkeep = ['en', 'xx']";
+        match toml::from_str::<Settings>(text).unwrap().validate() {
+            Err(Error::Settings { faults }) => assert_eq!(faults.len(), 3, "{faults:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The rules of C4 (Raffel et al. 2020, section 2.2, and its published code) for web pages: some lines go, then
+//! some pages. The rule on terminal punctuation is left out, as in FineWeb; the list of bad words too.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringBuilder};
+
+use super::words::words;
+use super::{Removed, Step};
+use crate::Error;
+use crate::batch::{self, Rows};
+use crate::kind::Class;
+use crate::settings::C4;
+
+const NAME: &str = "c4";
+
+const POLICY_PHRASES: [&str; 6] =
+    ["terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies"];
+
+/// The step.
+pub struct Rules(pub C4);
+
+impl Step for Rules {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
+        let mut removed = Removed::default();
+        let rows = Rows::of(&batch, NAME)?;
+        if rows.iter().all(|row| row.kind.class != Class::Web) {
+            return Ok((batch, removed));
+        }
+        let mut keep = Vec::with_capacity(batch.num_rows());
+        let mut texts = StringBuilder::new();
+        for row in rows.iter() {
+            if row.kind.class != Class::Web {
+                texts.append_value(row.text);
+                keep.push(true);
+                continue;
+            }
+            let page = self.page(row.text);
+            for (edit, count) in page.dropped {
+                *removed.edits.entry(edit.to_string()).or_default() += count;
+            }
+            match page.text {
+                Ok(text) => {
+                    texts.append_value(text);
+                    keep.push(true);
+                }
+                Err(reason) => {
+                    removed.count(reason, row);
+                    texts.append_value("");
+                    keep.push(false);
+                }
+            }
+        }
+        let batch = batch::with_column(&batch, NAME, "text", Arc::new(texts.finish()))?;
+        Ok((batch::keep_rows(&batch, NAME, keep)?, removed))
+    }
+}
+
+/// A page after the rules.
+pub struct Page {
+    /// The lines that stay, or the reason why none do.
+    pub text: Result<String, &'static str>,
+    /// Lines dropped, by rule, in no order.
+    pub dropped: Vec<(&'static str, u64)>,
+}
+
+impl Rules {
+    /// Applies the rules to the text of one page.
+    pub fn page(&self, text: &str) -> Page {
+        let settings = &self.0;
+        let mut dropped: Vec<(&'static str, u64)> = Vec::new();
+        let mut drop_line = |rule| match dropped.iter_mut().find(|(name, _)| *name == rule) {
+            Some((_, count)) => *count += 1,
+            None => dropped.push((rule, 1)),
+        };
+        let mut kept = String::with_capacity(text.len());
+        let (mut sentences, mut refused) = (0, None);
+        for line in text.lines() {
+            if line.trim().is_empty() {
+                // Blank lines part paragraphs; C4 has none, FineWeb's extractor neither, but they cost nothing.
+                if !kept.is_empty() && !kept.ends_with("\n\n") {
+                    kept.push('\n');
+                }
+                continue;
+            }
+            if words(line).any(|word| word.chars().count() as u64 > settings.max_word_length) {
+                drop_line("lines_with_a_very_long_word");
+                continue;
+            }
+            if (words(line).count() as u64) < settings.min_words_per_line {
+                drop_line("lines_with_few_words");
+                continue;
+            }
+            let lower = line.to_lowercase();
+            if settings.remove_lorem_ipsum && lower.contains("lorem ipsum") {
+                refused = refused.or(Some("lorem_ipsum"));
+            }
+            if settings.drop_javascript_lines && lower.contains("javascript") {
+                drop_line("lines_about_javascript");
+                continue;
+            }
+            if settings.remove_curly_bracket && line.contains('{') {
+                refused = refused.or(Some("curly_bracket"));
+            }
+            if settings.drop_policy_lines && POLICY_PHRASES.iter().any(|phrase| lower.contains(phrase)) {
+                drop_line("lines_about_policies");
+                continue;
+            }
+            sentences += count_sentences(line);
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        if refused.is_none() && sentences < settings.min_sentences {
+            refused = Some("too_few_sentences");
+        }
+        kept.truncate(kept.trim_end().len());
+        // Lines dropped from a page that goes as a whole are not counted as edits.
+        match refused {
+            Some(reason) => Page { text: Err(reason), dropped: Vec::new() },
+            None => Page { text: Ok(kept), dropped },
+        }
+    }
+}
+
+/// Sentences of a line: marks that end one, where a space, a closing quotation or bracket or the line's end
+/// follows; a line without any is one sentence.
+fn count_sentences(line: &str) -> u64 {
+    let mut count = 0;
+    let mut characters = line.trim().chars().peekable();
+    while let Some(character) = characters.next() {
+        let ends = match character {
+            '.' | '!' | '?' | '…' => {
+                characters.peek().is_none_or(|next| next.is_whitespace() || "\"'”’)]»".contains(*next))
+            }
+            '。' | '！' | '？' | '।' | '؟' => true,
+            _ => false,
+        };
+        count += u64::from(ends);
+    }
+    count.max(1)
+}

@@ -1,0 +1,100 @@
+//! FineWeb's own quality rules (Penedo et al. 2024, section 3.6) for web pages and plain text. Documentation is
+//! spared: lists, tables and code lines are what it is made of.
+
+use arrow::array::RecordBatch;
+
+use super::gopher_repetition::duplicates;
+use super::measure::{self, Bound, Measure};
+use super::words::words;
+use super::{Removed, Step, Verdict};
+use crate::Error;
+use crate::batch::Row;
+use crate::kind::Class;
+use crate::settings::FineWeb;
+
+/// The step.
+pub struct Rules(pub FineWeb);
+
+impl Step for Rules {
+    fn name(&self) -> &'static str {
+        "fineweb"
+    }
+
+    fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
+        super::judge(batch, self.name(), |row| match row.kind.class {
+            Class::Code | Class::Data | Class::Documentation => Verdict::Keep,
+            Class::Web | Class::Prose => measure::verdict(measures(row, &self.0)),
+        })
+    }
+}
+
+/// What the rules measure on a document, in the order in which they judge.
+pub fn measures(row: Row, settings: &FineWeb) -> Vec<Measure> {
+    let (mut lines, mut punctuated, mut short) = (0u64, 0u64, 0u64);
+    for line in row.text.lines().map(str::trim_end).filter(|line| !line.trim().is_empty()) {
+        lines += 1;
+        punctuated += u64::from(line.chars().next_back().is_some_and(ends_a_line));
+        short += u64::from(line.chars().count() as u64 <= settings.short_line_characters);
+    }
+    let repeated = duplicates(row.text.lines().filter(|line| !line.trim().is_empty()));
+    let newlines = row.text.trim_end().matches('\n').count() as f64;
+    let characters = (row.text.len() as f64 - newlines).max(1.0);
+    let words = words(row.text).count().max(1) as f64;
+    let fraction = |part: u64| if lines == 0 { 0.0 } else { part as f64 / lines as f64 };
+    vec![
+        Measure {
+            rule: "too_few_punctuated_lines",
+            value: fraction(punctuated),
+            bound: Bound::FractionAtLeast(settings.min_punctuated_line_fraction),
+        },
+        Measure {
+            rule: "too_many_short_lines",
+            value: fraction(short),
+            bound: Bound::FractionAtMost(settings.max_short_line_fraction),
+        },
+        Measure {
+            rule: "duplicate_line_characters",
+            value: repeated.bytes as f64 / characters,
+            bound: Bound::FractionAtMost(settings.max_duplicate_line_character_fraction),
+        },
+        Measure {
+            rule: "too_many_line_breaks",
+            value: newlines / words,
+            bound: Bound::FractionAtMost(settings.max_newline_to_word_ratio),
+        },
+    ]
+}
+
+/// Whether a line that ends so counts as punctuated: marks that end a sentence, and quotation marks after them
+/// (C4's set), in the scripts that have their own.
+fn ends_a_line(last: char) -> bool {
+    matches!(
+        last,
+        '.' | '!'
+            | '?'
+            | '"'
+            | '\''
+            | '…'
+            | '”'
+            | '’'
+            | '»'
+            | '。'
+            | '！'
+            | '？'
+            | '．'
+            | '」'
+            | '』'
+            | '।'
+            | '॥'
+            | '؟'
+            | '۔'
+            | '։'
+            | '՞'
+            | '።'
+            | '፧'
+            | '។'
+            | '။'
+            | '་'
+            | '།'
+    )
+}
