@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use corpus::indexed::Dataset;
 use ledger::seed::Seed;
 use model::Batch;
 
@@ -41,6 +42,21 @@ impl Documents for Vec<Vec<u32>> {
     }
 }
 
+impl Documents for Dataset {
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn size(&self, document: usize) -> usize {
+        self.sizes()[document] as usize
+    }
+
+    fn read(&self, document: usize, offset: usize, tokens: &mut [u32]) {
+        let copied = self.document(document).copy_to(offset, tokens);
+        assert_eq!(copied, tokens.len(), "document {document} ends before the place that its size names");
+    }
+}
+
 /// The batches of a set of documents.
 ///
 /// In each epoch the documents are put in random order and laid back to back; each row takes `seq_len + 1` tokens, the
@@ -49,7 +65,6 @@ impl Documents for Vec<Vec<u32>> {
 /// epoch's order are left out, others in each epoch.
 ///
 /// A document that a row cuts goes on in another row as if it began there.
-#[derive(Debug)]
 pub struct PackedBatches<D> {
     documents: D,
     seq_len: usize,
@@ -61,7 +76,6 @@ pub struct PackedBatches<D> {
     epochs: Mutex<Vec<Arc<Epoch>>>,
 }
 
-#[derive(Debug)]
 struct Epoch {
     number: u64,
     /// Documents in this epoch's order.

@@ -111,7 +111,26 @@ fn a_batch_names_its_documents() {
 
 #[test]
 fn too_few_tokens_are_refused_with_their_number() {
-    let error = PackedBatches::new(documents(&[3, 4]), 7, 1, 1, Seed(1)).unwrap_err();
+    let error = PackedBatches::new(documents(&[3, 4]), 7, 1, 1, Seed(1)).err().unwrap();
     assert_eq!(error.to_string(), "7 tokens in 2 documents do not fill one row of 8 tokens");
     assert!(error.hint().unwrap().contains("--size"));
+}
+
+#[test]
+fn token_shards_give_the_same_batches_as_documents_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_memory = documents(&[5, 1, 9, 30, 2, 2, 17]);
+    for vocab_size in [10_000, 100_000] {
+        let prefix = folder.path().join(format!("train-{vocab_size}"));
+        let mut writer = corpus::indexed::Writer::create(&prefix, vocab_size).unwrap();
+        in_memory.iter().for_each(|document| writer.push_document(document).unwrap());
+        writer.finish().unwrap();
+        let shards = PackedBatches::new(Dataset::open(&prefix).unwrap(), 8, 3, 2, Seed(7)).unwrap();
+        let memory = PackedBatches::new(in_memory.clone(), 8, 3, 2, Seed(7)).unwrap();
+        for step in 0..5 {
+            let mut found = Batch::new(3, 8);
+            shards.fill(step, 1, &mut found);
+            assert_eq!(found, batch(&memory, step, 1), "step {step}");
+        }
+    }
 }

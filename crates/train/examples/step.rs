@@ -1,0 +1,173 @@
+//! One training step, timed: our side of `bench/train`. The weights, tokens and step are those of its PyTorch twin,
+//! `bench/train/peer.py`, so the losses of both must agree.
+//!
+//!     cargo run --release -p train --example step -- --shape small --precision f32 --steps 8
+//!
+//! The last line is one JSON object.
+
+// An example is its own command line.
+#![allow(clippy::print_stdout)]
+
+use std::time::Instant;
+
+use kernels::gemm::Precision;
+use kernels::reduce;
+use model::backward::loss_and_gradients;
+use model::{Batch, Config, Weights, Workspace};
+use serde_json::json;
+use train::optimizer::{self, Optimizer};
+use train::{Settings, Size};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const LEARNING_RATE: f32 = 1e-3;
+
+struct Arguments {
+    shape: String,
+    precision: Precision,
+    steps: usize,
+    warm: usize,
+    threads: usize,
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments = arguments()?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build()?;
+    let line = pool.install(|| measure(&arguments))?;
+    println!("{line}");
+    Ok(())
+}
+
+fn arguments() -> Result<Arguments, Failure> {
+    let mut arguments = Arguments {
+        shape: "small".to_owned(),
+        precision: Precision::F32,
+        steps: 8,
+        warm: 2,
+        threads: std::thread::available_parallelism()?.get(),
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(option) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{option} needs a value"))?;
+        match option.as_str() {
+            "--shape" => arguments.shape = value,
+            "--precision" => {
+                arguments.precision = match value.as_str() {
+                    "f32" => Precision::F32,
+                    "bf16" => Precision::Bf16,
+                    _ => return Err(format!("--precision is f32 or bf16, not {value}").into()),
+                }
+            }
+            "--steps" => arguments.steps = value.parse()?,
+            "--warm" => arguments.warm = value.parse()?,
+            "--threads" => arguments.threads = value.parse()?,
+            _ => return Err(format!("there is no option {option}").into()),
+        }
+    }
+    if arguments.steps <= arguments.warm {
+        return Err("--steps must be above --warm".into());
+    }
+    Ok(arguments)
+}
+
+/// The model, rows and tokens a row of a shape of `bench/README.md`.
+fn shape(name: &str) -> Result<(Config, usize, usize), Failure> {
+    Ok(match name {
+        "nano" => (Config { vocab_size: 256, ffn_dim: 128, ..Size::Nano.plan().model }, 2, 32),
+        "small" => (Size::Tiny.plan().model, 8, 256),
+        "big" => (Size::Small.plan().model, 2, 512),
+        _ => return Err(format!("--shape is nano, small or big, not {name}").into()),
+    })
+}
+
+fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
+    let (config, rows, seq_len) = shape(&arguments.shape)?;
+    let mut weights = Weights::zeros(&config)?;
+    for tensor in model::weights::tensors(&config) {
+        fill(&mut weights.data[tensor.range], &tensor.name, tensor.shape.len());
+    }
+    let batch = batch(&config, rows, seq_len);
+    let settings = Settings::default();
+    let mut workspace = Workspace::new(&config, rows, seq_len);
+    let mut optimizer = Optimizer::new(&config, &settings);
+    let mut gradients = vec![0.0; weights.data.len()];
+
+    let (mut seconds, mut losses, mut norms) = (Vec::new(), Vec::new(), Vec::new());
+    for step in 1..=arguments.steps as u64 {
+        let began = Instant::now();
+        reduce::zero(&mut gradients);
+        let sums = loss_and_gradients(&weights, &batch, &mut workspace, &mut gradients, arguments.precision)?;
+        let (norm, scale) = optimizer::clip(&gradients, 1.0 / sums.weight, settings.clip_norm);
+        optimizer.step(&mut weights.data, &gradients, step, LEARNING_RATE, scale);
+        seconds.push(began.elapsed().as_secs_f64());
+        losses.push(sums.mean());
+        norms.push(norm);
+    }
+    let timed = &mut seconds[arguments.warm..];
+    timed.sort_by(f64::total_cmp);
+    let (best, median) = (timed[0], timed[timed.len() / 2]);
+    let tokens = batch.tokens() as f64;
+    let flops = config.training_flops_per_token(seq_len) * tokens;
+    Ok(json!({
+        "program": "altiplano",
+        "version": env!("CARGO_PKG_VERSION"),
+        "shape": arguments.shape,
+        "dtype": match arguments.precision { Precision::F32 => "f32", Precision::Bf16 => "bf16" },
+        "instructions": format!("{:?}", kernels::isa::detected()),
+        "threads": arguments.threads,
+        "parameters": weights.data.len(),
+        "tokens_per_second": tokens / median,
+        "best_tokens_per_second": tokens / best,
+        "gflops": flops / median / 1e9,
+        "peak_rss_mib": peak_rss_mib(),
+        "losses": losses,
+        "gradient_norms": norms,
+    }))
+}
+
+/// Two documents a row, the second from three eighths on.
+fn batch(config: &Config, rows: usize, seq_len: usize) -> Batch {
+    let mut batch = Batch::new(rows, seq_len);
+    let boundary = seq_len * 3 / 8;
+    let tokens: Vec<u32> = (0..rows * (seq_len + 1))
+        .map(|i| (hashed("tokens", i as u64) % config.vocab_size as u64) as u32)
+        .collect();
+    for (row, tokens) in tokens.chunks(seq_len + 1).enumerate() {
+        let here = row * seq_len..(row + 1) * seq_len;
+        batch.inputs[here.clone()].copy_from_slice(&tokens[..seq_len]);
+        batch.targets[here.clone()].copy_from_slice(&tokens[1..]);
+        batch.document_starts[here][boundary..].fill(boundary as u32);
+    }
+    batch
+}
+
+/// Norms are 1; matrices uniform with standard deviation 0.02.
+fn fill(values: &mut [f32], name: &str, dimensions: usize) {
+    if dimensions == 1 {
+        values.fill(1.0);
+        return;
+    }
+    let span = 0.02 * 3f64.sqrt();
+    for (index, value) in values.iter_mut().enumerate() {
+        let unit = (hashed(name, index as u64) >> 40) as f32 / (1u64 << 24) as f32;
+        *value = (unit * 2.0 - 1.0) * span as f32;
+    }
+}
+
+/// SplitMix64's finaliser over FNV-1a of the name and the index: a number that both programs can make.
+fn hashed(name: &str, index: u64) -> u64 {
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mut z = seed.wrapping_add((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The most memory that the process held at once; 0 where the system does not say.
+fn peak_rss_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
