@@ -1,0 +1,284 @@
+//! The command line: every verb with its options and an example. The help is written to be read from top to bottom.
+
+use std::path::PathBuf;
+
+use clap::{Args, ColorChoice, Parser, Subcommand};
+
+/// Raise a Llama: from your documents to your own assistant, with one program.
+#[derive(Debug, Parser)]
+#[command(
+    name = "alti",
+    version,
+    about = "Raise a Llama: from documents to an assistant of your own.",
+    long_about = "Raise a Llama: from documents to an assistant of your own.\n\n\
+        `alti raise` reads text, curates it, trains a tokenizer, pretrains a Llama-3 model from scratch, tunes it to \
+        follow instructions, measures it and writes a report. Everything lands in one folder, runs/<name>, in formats \
+        that other tools read. Stop it whenever you like: the same command continues where it stopped.",
+    after_long_help = "Begin here:\n  \
+        alti raise                        raise a tiny model from the crates on this machine\n  \
+        alti status runs/tiny             what was made, and how long it took\n  \
+        alti chat runs/tiny               talk to it\n  \
+        alti serve runs/tiny              let other programs talk to it, as they would to OpenAI\n\n\
+        Your own documents:\n  \
+        alti raise --name mine --source ~/notes --source 'pages/*.warc.gz' --size small",
+    disable_help_subcommand = true,
+    propagate_version = true
+)]
+pub struct Cli {
+    /// Colours: on a terminal (auto; NO_COLOR turns them off), always or never.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = ColorChoice::Auto,
+        value_name = "WHEN",
+        hide_default_value = true,
+        hide_possible_values = true,
+        display_order = 1000
+    )]
+    pub color: ColorChoice,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What `alti` can do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Raise(Raise),
+    Chat(Chat),
+    Serve(Serve),
+    Status(Status),
+    Eval(Eval),
+    Report(Report),
+    #[command(subcommand)]
+    Tokenizer(Tokenizer),
+}
+
+/// Raise a model: curate, tokenizer, pack, pretrain, sft, eval, report.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Raise a model from documents.\n\n\
+        The stages run in order and each leaves a folder in the run: curate (documents/), tokenizer (tokenizer/), \
+        pack (tokens/), pretrain (base/), sft (aligned/), eval (eval/), report (report.html). A stage that is \
+        complete and whose inputs did not change is kept. Ctrl-C, or a power cut, loses at most the work since the \
+        last checkpoint; the same command continues, and ends with the same weights to the last bit.",
+    after_long_help = "Examples:\n  \
+        alti raise\n  \
+        alti raise --name notes --source ~/notes --source 'pages/*.warc.gz' --source data.jsonl.zst\n  \
+        alti raise --size small --seed 7 --set train.learning_rate=0.001\n  \
+        alti raise --recipe recipes/tiny.toml --until pretrain\n  \
+        alti raise --force eval"
+)]
+pub struct Raise {
+    /// The run's name; its folder is runs/<NAME>. [default: the size]
+    #[arg(long, value_name = "NAME", conflicts_with = "out")]
+    pub name: Option<String>,
+    /// The run's folder, instead of runs/<NAME>.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// How large a model: nano, tiny, small, 1b, 3b, 8b, 70b or 405b. It sets width, depth, batch, tokens and rate.
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// A folder, file or glob to read (.txt .md .rs …, .html, .jsonl[.gz|.zst], .parquet, .warc[.gz]); may be
+    /// repeated. `registry` means the crates that cargo downloaded to this machine, which is the default.
+    #[arg(long = "source", value_name = "PATH")]
+    pub sources: Vec<String>,
+    /// The seed that everything random follows from. [default: 42]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// A recipe: settings in TOML. Options on the command line go before it.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// One setting, as in a recipe: section.key=value; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Stop after this stage.
+    #[arg(long, value_name = "STAGE")]
+    pub until: Option<String>,
+    /// Run this stage again even if it is complete; may be repeated.
+    #[arg(long, value_name = "STAGE")]
+    pub force: Vec<String>,
+}
+
+/// Talk to a model in the terminal.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Talk to a model in the terminal. Its words appear as they are made.\n\n\
+        In the conversation: /reset begins anew, /system TEXT sets the system message, /exit (or Ctrl-D) leaves, \
+        Ctrl-C stops an answer.",
+    after_long_help = "Examples:\n  \
+        alti chat runs/tiny\n  \
+        alti chat runs/tiny --prompt 'What is 12 plus 30?'\n  \
+        alti chat runs/tiny/aligned --temperature 0.7 --system 'Answer in one word.'\n  \
+        echo 'What is `serde` for?' | alti chat runs/tiny"
+)]
+pub struct Chat {
+    /// A run, or a model's folder.
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Ask one thing, print the answer and leave.
+    #[arg(long, short, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// The system message.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    #[command(flatten)]
+    /// How words are chosen.
+    pub sampling: Sampling,
+}
+
+/// How words are chosen.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Sampling {
+    /// 0 always takes the likeliest word; higher is freer.
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    pub temperature: f32,
+    /// Choose among the likeliest words that together have this probability.
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub top_p: f32,
+    /// The most tokens of one answer.
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub max_tokens: usize,
+    /// The seed of the choice.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+}
+
+/// Serve a model over HTTP, compatible with OpenAI's API, with a chat page.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Serve a model over HTTP.\n\n\
+        POST /v1/chat/completions and /v1/completions (streaming or not), GET /v1/models and /healthz, compatible \
+        with OpenAI's API; a chat page at /. Ctrl-C lets running answers end.",
+    after_long_help = "Examples:\n  \
+        alti serve runs/tiny\n  \
+        alti serve runs/tiny --listen 0.0.0.0:9000\n  \
+        curl localhost:8080/v1/chat/completions -H 'content-type: application/json' \\\n       \
+        -d '{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"What is 12 plus 30?\"}]}'"
+)]
+pub struct Serve {
+    /// A run, or a model's folder.
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Address and port; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
+    /// The model's name in the API. [default: the run's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Clients must bring this key as a bearer token; may be repeated. Without one, whoever reaches the port may ask.
+    #[arg(long = "api-key", value_name = "KEY")]
+    pub api_keys: Vec<String>,
+}
+
+/// Show a run's stages: state, time and what each produced.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  alti status runs/tiny\n  alti status runs/tiny --json | jq '.stages.pretrain'"
+)]
+pub struct Status {
+    /// The run.
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Print the records as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measure a run's models again.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Measure a run's models again, before and after tuning, and write its report anew.",
+    after_long_help = "Examples:\n  alti eval runs/tiny\n  alti eval runs/tiny --set eval.items_per_kind=500"
+)]
+pub struct Eval {
+    /// The run.
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// One setting, as in a recipe; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Write a run's report.html again.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Write a run's report.html again from what the run recorded: one page that needs nothing else.",
+    after_long_help = "Examples:\n  alti report runs/tiny\n  alti report runs/tiny --to tiny.html"
+)]
+pub struct Report {
+    /// The run.
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Where to write it. [default: RUN/report.html]
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+}
+
+/// Train a tokenizer, or turn text into tokens and back.
+#[derive(Debug, Subcommand)]
+pub enum Tokenizer {
+    /// Train a tokenizer on text files.
+    #[command(
+        after_long_help = "Example:\n  alti tokenizer train notes/*.md --vocab-size 8192 --out my-tokenizer"
+    )]
+    Train {
+        /// Text files.
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// Size of the vocabulary, the 256 special tokens included.
+        #[arg(long, default_value_t = 4096, value_name = "N")]
+        vocab_size: usize,
+        /// The folder to write.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Show the tokens of a text.
+    #[command(after_long_help = "Example:\n  alti tokenizer encode runs/tiny 'How many llamas?'\n  \
+        alti tokenizer encode runs/tiny --ids < README.md")]
+    Encode {
+        /// A run, a tokenizer's folder, or a tokenizer.json or tokenizer.model.
+        #[arg(value_name = "TOKENIZER")]
+        tokenizer: PathBuf,
+        /// The text; standard input without it.
+        #[arg(value_name = "TEXT")]
+        text: Option<String>,
+        /// Print the token numbers alone.
+        #[arg(long)]
+        ids: bool,
+    },
+    /// Turn token numbers into text.
+    #[command(after_long_help = "Example:\n  alti tokenizer decode runs/tiny 72 101 108")]
+    Decode {
+        /// A run, a tokenizer's folder, or a tokenizer.json or tokenizer.model.
+        #[arg(value_name = "TOKENIZER")]
+        tokenizer: PathBuf,
+        /// Token numbers; standard input without them.
+        #[arg(value_name = "ID")]
+        ids: Vec<u32>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_verb_has_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        let mut verbs: Vec<clap::Command> = command.get_subcommands().cloned().collect();
+        while let Some(mut verb) = verbs.pop() {
+            if verb.has_subcommands() {
+                verbs.extend(verb.get_subcommands().cloned());
+                continue;
+            }
+            let help = verb.render_long_help().to_string();
+            assert!(help.contains("Example"), "{} has no example:\n{help}", verb.get_name());
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A conversation in the terminal: one line in, an answer out as it is made.
+//! It keeps no more than the context holds, and knows the chat format only through the tokenizer.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use engine::{Engine, Event, FinishReason, Request};
+use owo_colors::OwoColorize;
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+use tokenizer::Tokenizer;
+use tokenizer::chat::{Message, Role};
+
+use crate::args::{Chat, Sampling};
+use crate::errors::Error;
+use crate::progress::Shown;
+use crate::{interrupt, open};
+
+/// `alti chat`.
+pub fn chat(args: &Chat, shown: &Shown) -> Result<(), Error> {
+    let found = open::find(&args.run)?;
+    let (llama, tokenizer) = open::load(&found, shown)?;
+    let engine = Engine::start(llama, tokenizer, engine::Settings::default())?;
+    interrupt::listen("");
+    let mut talk = Talk::new(engine, args.system.clone(), args.sampling);
+    if let Some(prompt) = &args.prompt {
+        talk.say(prompt)?;
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        for line in std::io::stdin().lock().lines() {
+            let line = line.map_err(Error::io("read", std::path::Path::new("standard input")))?;
+            if !line.trim().is_empty() && !talk.take(line.trim())? {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    anstream::eprintln!("{} {}", found.name.bold(), "/reset  /system TEXT  /exit".dimmed());
+    converse(&mut talk)
+}
+
+/// Reads lines with editing and history until the person leaves.
+fn converse(talk: &mut Talk) -> Result<(), Error> {
+    let terminal = std::path::Path::new("the terminal");
+    let broken = |error: ReadlineError| Error::io("read", terminal)(std::io::Error::other(error));
+    let mut editor = DefaultEditor::new().map_err(broken)?;
+    loop {
+        match editor.readline("› ") {
+            Ok(line) if line.trim().is_empty() => {}
+            Ok(line) => {
+                // A history that cannot grow is no reason to end a conversation.
+                let _ = editor.add_history_entry(line.trim());
+                if !talk.take(line.trim())? {
+                    return Ok(());
+                }
+            }
+            Err(ReadlineError::Interrupted) => anstream::eprintln!("{}", "/exit or Ctrl-D leaves".dimmed()),
+            Err(ReadlineError::Eof) => return Ok(()),
+            Err(error) => return Err(broken(error)),
+        }
+    }
+}
+
+/// What a line means.
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'a> {
+    Say(&'a str),
+    Exit,
+    Reset,
+    System(&'a str),
+    Unknown(&'a str),
+}
+
+fn parse(line: &str) -> Line<'_> {
+    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    match word {
+        "/exit" | "/quit" => Line::Exit,
+        "/reset" => Line::Reset,
+        "/system" => Line::System(rest.trim()),
+        _ if word.len() > 1 && word.starts_with('/') && !word[1..].contains('/') => Line::Unknown(word),
+        _ => Line::Say(line),
+    }
+}
+
+/// A conversation so far.
+struct Talk {
+    engine: Engine,
+    system: Option<String>,
+    sampling: Sampling,
+    turns: Vec<Message>,
+}
+
+impl Talk {
+    fn new(engine: Engine, system: Option<String>, sampling: Sampling) -> Self {
+        Self { engine, system, sampling, turns: Vec::new() }
+    }
+
+    /// Does what the line says; `false` when the person leaves.
+    fn take(&mut self, line: &str) -> Result<bool, Error> {
+        match parse(line) {
+            Line::Exit => return Ok(false),
+            Line::Reset => {
+                self.turns.clear();
+                anstream::eprintln!("{}", "begun anew".dimmed());
+            }
+            Line::System("") => {
+                self.system = None;
+                anstream::eprintln!("{}", "no system message".dimmed());
+            }
+            Line::System(text) => {
+                self.system = Some(text.to_owned());
+                self.turns.clear();
+                anstream::eprintln!("{}", "system message set, begun anew".dimmed());
+            }
+            Line::Unknown(word) => {
+                anstream::eprintln!(
+                    "{}",
+                    format!("{word} is unknown; there are /reset, /system TEXT and /exit").dimmed()
+                );
+            }
+            Line::Say(text) => self.say(text)?,
+        }
+        Ok(true)
+    }
+
+    /// Asks, and writes the answer to standard output while it is made. Ctrl-C ends the answer, not the conversation.
+    fn say(&mut self, text: &str) -> Result<(), Error> {
+        self.turns.push(Message { role: Role::User, content: text.to_owned() });
+        let prompt = self.prompt();
+        let room = self.engine.context().saturating_sub(prompt.len());
+        let request = Request {
+            max_tokens: Some(self.sampling.max_tokens.clamp(1, room.max(1))),
+            sampling: engine::Sampling {
+                temperature: self.sampling.temperature,
+                top_p: self.sampling.top_p,
+                seed: Some(self.sampling.seed),
+                ..engine::Sampling::default()
+            },
+            ..Request::new(prompt)
+        };
+        interrupt::clear();
+        let events = self.engine.submit(request)?;
+        let mut answer = String::new();
+        let mut out = anstream::stdout();
+        let broken = Error::io("write", std::path::Path::new("standard output"));
+        let mut write = |text: &str| out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        let mut written = Ok(());
+        for event in events.iter() {
+            match event {
+                Event::Token(token) => {
+                    answer.push_str(&token.text);
+                    written = write(&token.text);
+                }
+                Event::Done { reason, .. } => {
+                    if reason == FinishReason::Length {
+                        written = written.and_then(|()| write(" …"));
+                    }
+                    break;
+                }
+                Event::Failed(error) => return Err(error.into()),
+            }
+            if interrupt::asked() || written.is_err() {
+                break;
+            }
+        }
+        // Dropping the receiver tells the engine to stop.
+        drop(events);
+        interrupt::clear();
+        written.and_then(|()| write("\n")).map_err(broken)?;
+        self.turns.push(Message { role: Role::Assistant, content: answer });
+        Ok(())
+    }
+
+    /// The conversation as tokens. The oldest turns are forgotten once less than a quarter of the context is left.
+    fn prompt(&mut self) -> Vec<u32> {
+        let tokenizer: &Tokenizer = self.engine.tokenizer();
+        let most = self.engine.context() * 3 / 4;
+        loop {
+            let system = self.system.iter().map(|text| Message { role: Role::System, content: text.clone() });
+            let messages: Vec<Message> = system.chain(self.turns.iter().cloned()).collect();
+            let prompt = tokenizer::chat::prompt(tokenizer, &messages);
+            if prompt.len() <= most || self.turns.len() <= 1 {
+                return prompt;
+            }
+            self.turns.drain(..2.min(self.turns.len() - 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_apart() {
+        for (line, wanted) in [
+            ("hello", Line::Say("hello")),
+            ("/exit", Line::Exit),
+            ("/quit now", Line::Exit),
+            ("/reset", Line::Reset),
+            ("/system Be brief.", Line::System("Be brief.")),
+            ("/system", Line::System("")),
+            ("/sytem x", Line::Unknown("/sytem")),
+            ("/usr/bin is a folder", Line::Say("/usr/bin is a folder")),
+            ("/", Line::Say("/")),
+        ] {
+            assert_eq!(parse(line), wanted, "{line}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `alti`: raise a Llama. This file only reads the command line and hands over to the verb.
+
+mod args;
+mod chat;
+mod errors;
+mod interrupt;
+mod open;
+mod progress;
+mod raise;
+mod recipe;
+mod report;
+mod serve;
+mod status;
+mod tokenizers;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
+
+use args::{Cli, Verb};
+use errors::Error;
+use progress::Shown;
+
+fn main() -> ExitCode {
+    let command = Cli::command().color(early_color());
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let choice = match cli.color {
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+    };
+    choice.write_global();
+    let terminal = std::io::stderr().is_terminal();
+    let color = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+    match run(&cli.verb, &Shown::new(terminal, color)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => errors::show(&error),
+    }
+}
+
+fn run(verb: &Verb, shown: &Shown) -> Result<(), Error> {
+    match verb {
+        Verb::Raise(args) => raise::raise(args, shown),
+        Verb::Chat(args) => chat::chat(args, shown),
+        Verb::Serve(args) => serve::serve(args, shown),
+        Verb::Status(args) => status::status(args),
+        Verb::Eval(args) => raise::eval(args, shown),
+        Verb::Report(args) => report::report(args, shown),
+        Verb::Tokenizer(args) => tokenizers::tokenizer(args, shown),
+    }
+}
+
+/// `--color` as far as the help itself must know it, before the command line is parsed.
+fn early_color() -> ColorChoice {
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let says = |value: &str| {
+        words.iter().any(|word| *word == format!("--color={value}"))
+            || words.windows(2).any(|pair| pair[0] == "--color" && pair[1] == value)
+    };
+    if says("never") {
+        ColorChoice::Never
+    } else if says("always") {
+        ColorChoice::Always
+    } else {
+        ColorChoice::Auto
+    }
+}

@@ -1,0 +1,100 @@
+//! From a path on the command line to a model that can talk: a run's folder, or a model's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kernels::gemm::Precision;
+use ledger::progress::Progress;
+use model::infer::Llama;
+use tokenizer::Tokenizer;
+
+use crate::errors::Error;
+
+/// A model's folder and what it is called.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The folder with `config.json`.
+    pub folder: PathBuf,
+    /// The run's name, or the folder's.
+    pub name: String,
+    /// Whether it is a base model that was not tuned to talk.
+    pub base: bool,
+}
+
+/// Finds the model that `path` means: the folder itself, or a run's tuned model, or else its base model.
+pub fn find(path: &Path) -> Result<Found, Error> {
+    let full = path.canonicalize().map_err(Error::io("open", path))?;
+    let name =
+        |folder: &Path| folder.file_name().map_or("model".to_owned(), |n| n.to_string_lossy().into_owned());
+    if full.join("config.json").is_file() {
+        let own = name(&full);
+        let inside_run = matches!(own.as_str(), "aligned" | "base")
+            && full.parent().is_some_and(|run| run.join("manifest.json").is_file());
+        let called = if inside_run { full.parent().map_or(own.clone(), name) } else { own.clone() };
+        return Ok(Found { base: inside_run && own == "base", name: called, folder: full });
+    }
+    for (part, base) in [("aligned", false), ("base", true)] {
+        let folder = full.join(part);
+        if folder.join("config.json").is_file() {
+            return Ok(Found { folder, name: name(&full), base });
+        }
+    }
+    let (message, hint) = if full.join("manifest.json").is_file() {
+        (
+            format!("the run {} has no model yet", path.display()),
+            format!(
+                "`alti status {}` shows how far it is; `alti raise` with the same options continues it",
+                path.display()
+            ),
+        )
+    } else {
+        (
+            format!("{} is neither a run nor a model's folder", path.display()),
+            "a run has manifest.json, a model's folder config.json; `alti raise` makes both".to_owned(),
+        )
+    };
+    Err(Error::Usage { message, hint })
+}
+
+/// Reads the model and its tokenizer.
+pub fn load(found: &Found, progress: &dyn Progress) -> Result<(Arc<Llama>, Tokenizer), Error> {
+    let tokenizer = Tokenizer::load(&found.folder)?;
+    let weights = model::hf::load(&found.folder)?;
+    if found.base {
+        progress.warn("this is the base model: it continues text but was not tuned to answer");
+    }
+    let context = weights.config.max_seq_len;
+    Ok((Arc::new(Llama::new(&weights, Precision::F32, context)), tokenizer))
+}
+
+/// The tokenizer that `path` means: a run's, a folder's or a file's.
+pub fn tokenizer(path: &Path) -> Result<Tokenizer, Error> {
+    let inside = path.join("tokenizer");
+    Ok(Tokenizer::load(if inside.is_dir() { &inside } else { path })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_and_model_folders_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("llama");
+        let touch = |path: &str| {
+            let path = run.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "{}").unwrap();
+        };
+        assert!(find(&run).is_err());
+        touch("manifest.json");
+        assert!(find(&run).unwrap_err().hint().unwrap().contains("continues"));
+        touch("base/config.json");
+        let found = find(&run).unwrap();
+        assert!(found.base && found.name == "llama" && found.folder.ends_with("llama/base"));
+        touch("aligned/config.json");
+        assert!(!find(&run).unwrap().base);
+        let direct = find(&run.join("base")).unwrap();
+        assert_eq!((direct.name.as_str(), direct.base), ("llama", true));
+    }
+}

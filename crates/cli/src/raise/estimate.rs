@@ -1,0 +1,98 @@
+//! What a run will do and roughly how long it takes, said before it begins; and a refusal where memory cannot hold it.
+
+use std::time::Duration;
+
+use kernels::gemm;
+use owo_colors::OwoColorize;
+
+use super::{Context, STAGES};
+use crate::errors::Error;
+use crate::report::scale::{bytes, count, short};
+
+/// Bytes that training holds for each parameter: weights, gradients and both moments, all f32.
+const TRAINING_BYTES: u64 = 16;
+
+/// Says it, or refuses.
+pub fn announce(context: &Context) -> Result<(), Error> {
+    let plan = &context.plan;
+    let model = &plan.model;
+    let machine = ledger::machine::Machine::this();
+    let needed = model.parameters() * TRAINING_BYTES;
+    let shown = context.shown;
+    shown.line(&format!("{} {}", "raising".bold(), context.run.root().display().bold()));
+    shown.line(&format!(
+        "  model   {} parameters: {} layers, width {}, {} heads ({} for keys and values), {} tokens of vocabulary",
+        short(model.parameters() as f64),
+        model.layers,
+        count(model.dim as u64),
+        model.heads,
+        model.kv_heads,
+        count(context.recipe.tokenizer.vocab_size.unwrap_or(model.vocab_size) as u64),
+    ));
+    shown.line(&format!(
+        "  train   {} tokens in {} steps of {}",
+        short(plan.tokens as f64),
+        count(plan.steps()),
+        count(plan.tokens_per_step())
+    ));
+    shown.line(&format!("  read    {}", context.recipe.sources.join(", ")));
+    shown.line(&format!("  do      {}", STAGES.join(" → ")));
+    if machine.memory > 0 && needed > machine.memory {
+        return Err(Error::Usage {
+            message: format!(
+                "training {} parameters holds {} and this machine has {}",
+                short(model.parameters() as f64),
+                bytes(needed),
+                bytes(machine.memory)
+            ),
+            hint: "choose a smaller --size".to_owned(),
+        });
+    }
+    let seconds = seconds(context);
+    shown.line(&format!("  time    about {} on {} cores", rough(seconds), machine.cores));
+    shown.line("");
+    Ok(())
+}
+
+/// Share of the machine's peak that a training step reaches; small shapes reach less than large ones.
+const SHARE_OF_PEAK: f64 = 0.4;
+
+/// Pretraining from its operations and the machine's measured peak. The other stages by experience: tuning costs about
+/// as much as half of pretraining, reading and measuring two minutes at the sizes that a desk can train.
+fn seconds(context: &Context) -> f64 {
+    let plan = &context.plan;
+    let operations = plan.model.training_flops_per_token(plan.seq_len) * plan.tokens as f64;
+    let precision = context.recipe.train.precision.resolve();
+    let peak = gemm::measured_peak_gflops(precision, Duration::from_millis(50)) * 1e9;
+    120.0 + 1.5 * operations / (peak * SHARE_OF_PEAK)
+}
+
+/// A duration in the precision that an estimate has.
+fn rough(seconds: f64) -> String {
+    const YEAR: f64 = 365.25 * 86_400.0;
+    match seconds {
+        s if s < 90.0 => "a minute".to_owned(),
+        s if s < 3_600.0 => format!("{:.0} minutes", s / 60.0),
+        s if s < 2.0 * 86_400.0 => format!("{:.0} hours", s / 3_600.0),
+        s if s < 2.0 * YEAR => format!("{:.0} days", s / 86_400.0),
+        s => format!("{} years", short((s / YEAR).round())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_are_rough() {
+        for (seconds, text) in [
+            (20.0, "a minute"),
+            (800.0, "13 minutes"),
+            (20_000.0, "6 hours"),
+            (1e6, "12 days"),
+            (1e12, "31.7K years"),
+        ] {
+            assert_eq!(rough(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The whole way, with the real program: raise a model from a corpus made on the spot, talk to it, serve it; then kill
+//! the program in each stage and see that it ends with the same weights.
+
+mod corpus;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ledger::digest::Digest;
+use ledger::events;
+use ledger::run::Run;
+
+/// No wait of these tests is longer.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A folder with a corpus, in which the program is run.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        corpus::write(folder.path());
+        Self { folder }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alti"));
+        command.current_dir(self.folder.path()).args(args).stdin(Stdio::null()).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs the program to its end and gives what it wrote; it must succeed.
+    fn run(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().unwrap();
+        let text = both(&output);
+        assert!(output.status.success(), "alti {args:?} failed with {}:\n{text}", output.status);
+        text
+    }
+
+    /// Runs the program, which must fail with this code, and gives what it wrote.
+    fn fails(&self, args: &[&str], code: i32) -> String {
+        let output = self.command(args).output().unwrap();
+        let text = both(&output);
+        assert_eq!(output.status.code(), Some(code), "alti {args:?}:\n{text}");
+        text
+    }
+}
+
+fn both(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// `alti raise` on the corpus, small enough for a test.
+fn raise(out: &str) -> Vec<&str> {
+    vec![
+        "raise",
+        "--out",
+        out,
+        "--size",
+        "nano",
+        "--source",
+        "pages",
+        "--set",
+        "curate.registry=registry",
+        "--set",
+        "curate.held_out.fraction=0.1",
+        "--set",
+        "tokenizer.vocab_size=600",
+        "--set",
+        "train.tokens=50K tokens",
+        "--set",
+        "train.checkpoint_steps=5",
+        "--set",
+        "sft.tokens=30K tokens",
+        "--set",
+        "eval.items_per_kind=2",
+    ]
+}
+
+fn weights(run: &Path) -> (Digest, Digest) {
+    let of = |part: &str| Digest::of_file(&run.join(part).join("model.safetensors")).unwrap();
+    (of("base"), of("aligned"))
+}
+
+#[test]
+fn the_whole_way() {
+    let place = Place::new();
+    let said = place.run(&raise("runs/calm"));
+    for wanted in ["curate", "tokenizer", "pack", "pretrain", "sft", "eval", "report.html", "chat runs/calm"]
+    {
+        assert!(said.contains(wanted), "{wanted} is missing in:\n{said}");
+    }
+    let run = place.path("runs/calm");
+    let funnel = fs::read_to_string(run.join("documents/funnel.json")).unwrap();
+    let funnel: serde_json::Value = serde_json::from_str(&funnel).unwrap();
+    let steps = funnel["steps"].as_array().unwrap();
+    assert!(
+        steps.iter().any(|step| step["documents_out"].as_u64() < step["documents_in"].as_u64()),
+        "{funnel}"
+    );
+
+    for part in ["base", "aligned"] {
+        for file in [
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "generation_config.json",
+        ] {
+            assert!(run.join(part).join(file).is_file(), "{part}/{file} is missing");
+        }
+    }
+    for file in ["recipe.toml", "resolved.toml", "manifest.json", "metrics.jsonl", "events.jsonl"] {
+        assert!(run.join(file).is_file(), "{file} is missing");
+    }
+
+    // What is complete is kept, and the run knows its own settings.
+    let again = place.run(&["raise", "--out", "runs/calm"]);
+    assert_eq!(again.matches("(kept)").count(), 6, "{again}");
+
+    let status = place.run(&["status", "runs/calm"]);
+    assert_eq!(status.matches("done").count(), 7, "{status}");
+    let json: serde_json::Value =
+        serde_json::from_str(&place.run(&["status", "runs/calm", "--json"])).unwrap();
+    assert_eq!(json["seed"], 42);
+
+    lineage(&run);
+    report(&run);
+    talk(&place);
+    disturbed(&place, &weights(&run));
+}
+
+/// Every input that a stage made is what that stage recorded as its output.
+fn lineage(run: &Path) {
+    let run = Run::open_read_only(run).unwrap();
+    for (stage, input, maker) in [
+        ("tokenizer", "documents", "curate"),
+        ("pack", "documents", "curate"),
+        ("pack", "tokenizer", "tokenizer"),
+        ("pretrain", "tokens", "pack"),
+        ("sft", "base", "pretrain"),
+        ("eval", "aligned", "sft"),
+    ] {
+        let used = &run.stage(stage).unwrap().inputs[input];
+        assert_eq!(used, &run.stage(maker).unwrap().outputs[input], "{stage} was not made from this {input}");
+    }
+}
+
+fn report(run: &Path) {
+    let html = fs::read_to_string(run.join("report.html")).unwrap();
+    for wanted in [
+        "Curation",
+        "Tokenizer",
+        "Pretraining",
+        "Tuning",
+        "Evaluation",
+        "Samples",
+        "Lineage",
+        "<svg",
+        "</html>",
+    ] {
+        assert!(html.contains(wanted), "{wanted} is missing in the report");
+    }
+    for outside in ["src=\"http", "href=\"http", "<script", "@import", "url(http", "<link rel=\"stylesheet"] {
+        assert!(!html.contains(outside), "the report reaches outside: {outside}");
+    }
+    let hash = Run::open_read_only(run).unwrap().stage("sft").unwrap().outputs["aligned"].to_string();
+    assert!(html.contains(&hash), "the report does not name the tuned model by its hash");
+}
+
+/// Chat, in all ways that need no terminal, and the server.
+fn talk(place: &Place) {
+    let chat = |args: &[&str]| {
+        let output = place.command(args).output().unwrap();
+        assert!(output.status.success(), "{}", both(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let ask = ["chat", "runs/calm", "--prompt", "What is 12 plus 30?", "--max-tokens", "12"];
+    let answer = chat(&ask);
+    assert!(answer.ends_with('\n'), "{answer:?}");
+    assert_eq!(answer, chat(&ask), "the same question at temperature 0 has two answers");
+
+    let mut child = place
+        .command(&["chat", "runs/calm", "--max-tokens", "8"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"Hello.\n/reset\nWho are you?\n/exit\nnever read\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().lines().count() >= 2);
+
+    let mut server = place
+        .command(&["serve", "runs/calm", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let address = address_of(&mut server);
+    let health = http(&address, "GET", "/healthz", "");
+    let models = http(&address, "GET", "/v1/models", "");
+    let request = serde_json::json!({
+        "model": "calm", "messages": [{"role": "user", "content": "What is 12 plus 30?"}], "max_tokens": 12, "temperature": 0,
+    });
+    let completion = http(&address, "POST", "/v1/chat/completions", &request.to_string());
+    let page = http(&address, "GET", "/", "");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    assert!(models.contains("\"calm\""), "{models}");
+    assert!(page.contains("<html") || page.contains("<!doctype html"), "{page}");
+    let body = completion.split_once("\r\n\r\n").unwrap().1;
+    let body: serde_json::Value =
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {completion}"));
+    let served = body["choices"][0]["message"]["content"].as_str().unwrap();
+    assert_eq!(served.trim(), answer.trim().trim_end_matches('…').trim(), "the server and the chat differ");
+}
+
+/// The address that the server says it listens on.
+fn address_of(server: &mut Child) -> String {
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+    let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("http://"))).unwrap().unwrap();
+    // The rest must be read, or a chatty server would block.
+    std::thread::spawn(move || lines.for_each(drop));
+    line.split_once("http://").unwrap().1.split_whitespace().next().unwrap().trim_end_matches('/').to_owned()
+}
+
+fn http(address: &str, method: &str, path: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Kills the program once in each stage of a second run, and compares the weights with those of the calm one.
+fn disturbed(place: &Place, calm: &(Digest, Digest)) {
+    let run = place.path("runs/stormy");
+    for stage in ["curate", "tokenizer", "pack", "pretrain", "pretrain", "sft", "eval"] {
+        // In the training stages after a checkpoint of this attempt, elsewhere as soon as it begins.
+        let kind = if matches!(stage, "pretrain" | "sft") { "checkpoint" } else { "start" };
+        let before = count(&run, stage, kind);
+        let mut child =
+            place.command(&raise("runs/stormy")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let since = Instant::now();
+        while count(&run, stage, kind) == before {
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "the program ended before it could be killed in {stage}"
+            );
+            assert!(since.elapsed() < PATIENCE, "the stage {stage} did not begin");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.run(&raise("runs/stormy"));
+    assert!(
+        count(&run, "pretrain", "resume") >= 1 && count(&run, "sft", "resume") >= 1,
+        "nothing was resumed"
+    );
+    assert_eq!(&weights(&run), calm, "a disturbed run ended with other weights");
+    // The losses too are those of the calm run, each step once.
+    let losses = |run: &str| -> Vec<_> {
+        let points = ledger::metrics::read(&place.path(run)).unwrap();
+        points.into_iter().map(|point| (point.stage, point.step, point.values["loss"].to_bits())).collect()
+    };
+    assert_eq!(losses("runs/stormy"), losses("runs/calm"));
+}
+
+/// How many events of this kind the stage has.
+fn count(run: &Path, stage: &str, kind: &str) -> usize {
+    let events = events::read(run).unwrap_or_default();
+    events.iter().filter(|event| event.kind == kind && event.fields["stage"] == stage).count()
+}
+
+#[test]
+fn mistakes_are_named_with_a_hint() {
+    let place = Place::new();
+    fs::write(place.path("wrong.toml"), "size = \"nano\"\n[train]\nlearning_rat = 1\n").unwrap();
+    fs::create_dir(place.path("empty")).unwrap();
+    for (args, code, wanted) in [
+        (&["raise", "--recipe", "wrong.toml"][..], 2, "wrong.toml:3: unknown field `learning_rat`"),
+        (&["raise", "--set", "train.rows=0"][..], 2, "rows is 0"),
+        (&["raise", "--size", "9b"][..], 1, "9b"),
+        (&["raise", "--size", "nano", "--until", "pretrian"][..], 2, "pretrain"),
+        (&["raise", "--size", "nano", "--source", "empty"][..], 1, "empty"),
+        (&["chat", "nowhere"][..], 1, "nowhere"),
+        (&["chat", "empty"][..], 2, "neither a run nor a model"),
+        (&["status", "empty"][..], 1, "not a run"),
+    ] {
+        let said = place.fails(args, code);
+        assert!(said.contains(wanted) && said.contains("hint:"), "alti {args:?} said:\n{said}");
+    }
+}
