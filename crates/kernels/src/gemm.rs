@@ -5,9 +5,10 @@
 //! K is cut only at fixed places and never between threads. Instruction sets may differ in the last bits.
 //!
 //! The way through (after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008):
-//! [`product`] cuts C into blocks and packs what they need, [`micro`] multiplies tiles, and the files named after
-//! instruction sets say how. [`crew`] shares the blocks between threads.
+//! [`product`] cuts C into items and packs what they need, [`micro`] multiplies tiles, and the files named after
+//! instruction sets say how. [`crew`] shares the items between threads.
 
+mod ahead;
 mod crew;
 mod kernel;
 mod micro;

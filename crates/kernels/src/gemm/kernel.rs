@@ -1,5 +1,6 @@
 //! What a kernel is: the functions of one instruction set and precision, and how its packed operands lie.
 
+use super::ahead::Unit;
 use super::{Precision, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
@@ -41,6 +42,8 @@ pub(super) struct Tile {
     pub columns: usize,
     /// Whether C is added to, or overwritten.
     pub add: bool,
+    /// What to bring near for later.
+    pub ahead: Unit,
 }
 
 /// # Safety

@@ -3,8 +3,12 @@
 //! Each element of a tile is its own chain of fused additions in the order of K, whatever the tile's shape. So a
 //! result has the same bits in a full tile, in an edge tile, and in the one-row tile of a generation step.
 
+use super::ahead;
 use super::kernel::Tile;
 use std::marker::PhantomData;
+
+/// Steps of K for each cache line that is brought near.
+const UNROLLED: usize = 4;
 
 /// A vector of f32, as an instruction set has it.
 ///
@@ -26,7 +30,10 @@ pub(super) trait Vector: Copy {
     unsafe fn second(self) -> Self;
     /// C = self, or C += self, in the first `columns` lanes.
     unsafe fn store(self, c: *mut f32, columns: usize, add: bool);
-    unsafe fn prefetch(address: *const f32);
+    /// Brings a cache line near, to be written soon.
+    unsafe fn prefetch_to_write(address: *const f32);
+    /// Brings a cache line to the level-2 cache, to be read in a while.
+    unsafe fn prefetch(address: *const u32);
 }
 
 /// How words of the two operands become products: one step of the micro-kernel along K.
@@ -62,32 +69,38 @@ pub(super) unsafe fn multiply<S: Step, const ROWS: usize, const VECTORS: usize>(
     // SAFETY: the caller keeps to `TileFunction`; each address below lies in a strip or in a row of C.
     unsafe {
         for row in 0..ROWS {
-            S::Vector::prefetch(tile.c.wrapping_add(row * tile.c_stride));
+            for vector in 0..VECTORS {
+                S::Vector::prefetch_to_write(
+                    tile.c.wrapping_add(row * tile.c_stride + vector * S::Vector::LANES),
+                );
+            }
         }
         let mut sums = [[S::Vector::zero(); VECTORS]; ROWS];
-        let (mut left, mut right) = (tile.left, tile.right);
+        let mut strips = Strips { left: tile.left, right: tile.right, panel };
         // Where both operands hold pairs, a last single value is one too, with a zero.
         let pairs_only = S::LEFT_WORDS < S::DEPTH;
-        let steps = if pairs_only { tile.depth.div_ceil(S::DEPTH) } else { tile.depth / S::DEPTH };
-        for _ in 0..steps {
-            let mut columns = [S::right(right); VECTORS];
-            for vector in 1..VECTORS {
-                columns[vector] = S::right(right.add(vector * S::Vector::LANES));
-            }
-            for row in 0..ROWS {
-                let value = S::left(left.add(row), ROWS);
-                for vector in 0..VECTORS {
-                    sums[row][vector] = S::add(sums[row][vector], value, columns[vector]);
+        let mut steps = if pairs_only { tile.depth.div_ceil(S::DEPTH) } else { tile.depth / S::DEPTH };
+        let mut ahead_row = tile.ahead.start;
+        while steps >= UNROLLED * ahead::ROWS {
+            let mut ahead = ahead_row;
+            for _ in 0..ahead::ROWS {
+                S::Vector::prefetch(ahead);
+                ahead = ahead.wrapping_add(tile.ahead.step);
+                for _ in 0..UNROLLED {
+                    strips.step::<S, ROWS, VECTORS>(&mut sums);
                 }
             }
-            left = left.add(ROWS * S::LEFT_WORDS);
-            right = right.add(panel);
+            ahead_row = ahead_row.wrapping_add(tile.ahead.jump);
+            steps -= UNROLLED * ahead::ROWS;
+        }
+        for _ in 0..steps {
+            strips.step::<S, ROWS, VECTORS>(&mut sums);
         }
         if !pairs_only && !tile.depth.is_multiple_of(S::DEPTH) {
             for vector in 0..VECTORS {
-                let column = S::right(right.add(vector * S::Vector::LANES));
+                let column = S::right(strips.right.add(vector * S::Vector::LANES));
                 for row in 0..ROWS {
-                    sums[row][vector] = S::add_last(sums[row][vector], left.add(row), column);
+                    sums[row][vector] = S::add_last(sums[row][vector], strips.left.add(row), column);
                 }
             }
         }
@@ -97,6 +110,40 @@ pub(super) unsafe fn multiply<S: Step, const ROWS: usize, const VECTORS: usize>(
                 let c = tile.c.add(row * tile.c_stride + start);
                 sums[row][vector].store(c, tile.columns - start, tile.add);
             }
+        }
+    }
+}
+
+/// Where the micro-kernel stands in the two strips.
+struct Strips {
+    left: *const u32,
+    right: *const u32,
+    panel: usize,
+}
+
+impl Strips {
+    /// # Safety
+    /// There is a step left in both strips.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // As above.
+    unsafe fn step<S: Step, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        sums: &mut [[S::Vector; VECTORS]; ROWS],
+    ) {
+        // SAFETY: the words of one step lie in the strips.
+        unsafe {
+            let mut columns = [S::right(self.right); VECTORS];
+            for vector in 1..VECTORS {
+                columns[vector] = S::right(self.right.add(vector * S::Vector::LANES));
+            }
+            for row in 0..ROWS {
+                let value = S::left(self.left.add(row), ROWS);
+                for vector in 0..VECTORS {
+                    sums[row][vector] = S::add(sums[row][vector], value, columns[vector]);
+                }
+            }
+            self.left = self.left.add(ROWS * S::LEFT_WORDS);
+            self.right = self.right.add(self.panel);
         }
     }
 }

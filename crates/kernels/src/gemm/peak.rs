@@ -2,6 +2,7 @@
 //! refers to.
 
 use super::Precision;
+use super::ahead::Unit;
 use super::kernel::{self, Tile};
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ pub fn measured_peak_gflops(precision: Precision, budget: Duration) -> f64 {
                     c_stride: kernel.columns,
                     columns: kernel.columns,
                     add: false,
+                    ahead: Unit::nothing(right.as_ptr()),
                 };
                 let multiply = kernel.tile(kernel.rows, kernel.columns);
                 let start = Instant::now();

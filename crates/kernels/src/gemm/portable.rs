@@ -129,5 +129,8 @@ impl Vector for Plain {
     }
 
     #[inline(always)]
-    unsafe fn prefetch(_address: *const f32) {}
+    unsafe fn prefetch_to_write(_address: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn prefetch(_address: *const u32) {}
 }

@@ -1,25 +1,26 @@
 //! One product: how C is cut, what is packed when, and in which order tiles are multiplied.
 //!
-//! The right operand is packed in chunks, once for all threads. Then each thread takes blocks of C, packs the rows
-//! of the left operand that belong to it, and goes through its panels: a panel's block of K stays in the level-1
-//! cache while the strips of the left operand pass by from level 2, and a tile of C is finished before it leaves
-//! the caches.
+//! C is cut into items, each done by one thread on its own. In an item one operand is resident: its rows (or
+//! columns), as many values of K as fit, are packed into the level-2 cache and stay. The other one streams: each
+//! of its strips is packed when its turn comes, and multiplied with all that is resident. Which one is resident
+//! depends on the shape; the bits do not depend on it.
 
-use super::crew::{self, Phases};
+use super::ahead::{Ahead, Unit};
+use super::crew;
 use super::kernel::{K_BLOCK, Kernel, Strip, Tile};
 use super::packed::Packed;
 use super::scratch::{Kind, Loan};
 use super::{Accumulate, View, ViewMut};
 use std::ops::Range;
 
-/// Words of the left operand that a thread packs at once: half of a level-2 cache of 1 MiB and more.
-const LEFT_WORDS: usize = 144 * 1024;
-/// Words of the right operand that are packed at once for all threads.
-const RIGHT_WORDS: usize = 2048 * 1024;
-/// Blocks of K that are packed at once, unless the right operand is packed already.
-const DEPTH_BLOCKS: usize = 4;
+/// Words of the resident operand: half of a level-2 cache of 1 MiB and more.
+const RESIDENT_WORDS: usize = 144 * 1024;
+/// Rows, or columns, of the resident operand in an item. The other operand is packed once for so many.
+const RESIDENT: usize = 288;
 /// Below so many multiplications a second thread costs more than it saves.
 const SERIAL: usize = 96 * 96 * 96;
+/// Items for each thread, so that one that is held up leaves its work to others.
+const ITEMS: usize = 4;
 
 /// The right operand.
 pub(super) enum Right<'a> {
@@ -27,7 +28,7 @@ pub(super) enum Right<'a> {
     Packed(&'a Packed),
 }
 
-/// C = A B or C += A B, cut for a kernel and a number of threads.
+/// C = A B or C += A B by a certain kernel.
 pub(super) struct Product<'a> {
     kernel: &'static Kernel,
     c: ViewMut<'a>,
@@ -76,18 +77,23 @@ impl<'a> Product<'a> {
         }
         let work = rows.saturating_mul(self.columns).saturating_mul(depth);
         let threads = if work < SERIAL { 1 } else { threads };
-        let plan = Plan::new(&self, threads);
-        let mut loan = Loan::take(Kind::Right);
-        let shared = match self.right {
-            Right::Unpacked(_) => Shared(loan.reserve(plan.right_words(self.kernel))),
-            Right::Packed(_) => Shared(std::ptr::null_mut()),
-        };
-        crew::run(threads, &plan.phases, &|| Worker::new(), &|worker, phase, index| {
-            let chunk = plan.chunk(phase / 2);
-            if phase.is_multiple_of(2) {
-                self.pack_right(&chunk, shared, index);
-            } else {
-                self.multiply(&plan, &chunk, shared, worker, phase, index);
+        let cut = Cut::new(&self, threads);
+        crew::run(threads, cut.row_parts * cut.panel_parts, &Worker::new, &|worker, index| {
+            let tiles = part(cut.tiles.count, cut.row_parts, index / cut.panel_parts);
+            let panels = part(cut.panels, cut.panel_parts, index % cut.panel_parts);
+            for chunk in 0..cut.chunks {
+                let item = Item {
+                    product: &self,
+                    tiles: &cut.tiles,
+                    rows: tiles.clone(),
+                    panels: panels.clone(),
+                    blocks: part(cut.blocks, cut.chunks, chunk),
+                };
+                if cut.resident_left {
+                    item.with_left_resident(worker);
+                } else {
+                    item.with_right_resident(worker);
+                }
             }
         });
     }
@@ -98,104 +104,145 @@ impl<'a> Product<'a> {
             unsafe { self.c.at(row, 0).write_bytes(0, self.columns) }
         }
     }
+}
 
-    /// Packs one block of K of one panel of the chunk.
-    fn pack_right(&self, chunk: &Chunk, shared: Shared, index: usize) {
-        let Right::Unpacked(b) = self.right else { return };
-        let (block, panel) = (index / chunk.stride, index % chunk.stride);
-        if block >= chunk.blocks.len() || panel >= chunk.panels.len() {
-            return;
-        }
-        let first = (chunk.panels.start + panel) * self.kernel.columns;
-        let depth = block_range(chunk.blocks.start + block, b.rows());
-        let strip = right_strip(self.kernel, b, first, depth);
-        let target = shared.at(chunk.offset(self.kernel, block, panel));
-        // SAFETY: the strip lies in B; the place is this item's own, and `right_words` counted it.
-        unsafe { (self.kernel.pack)(target, self.kernel.columns, &strip, self.kernel.right) }
-    }
+/// Some tiles' rows, some panels' columns, some blocks of K.
+struct Item<'a> {
+    product: &'a Product<'a>,
+    tiles: &'a Tiles,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    blocks: Range<usize>,
+}
 
-    /// Multiplies one block of C: some tiles' rows, some panels, the chunk's part of K.
-    fn multiply(
-        &self,
-        plan: &Plan,
-        chunk: &Chunk,
-        shared: Shared,
-        worker: &mut Worker,
-        phase: usize,
-        index: usize,
-    ) {
-        let (row_block, group) = (index / plan.groups, index % plan.groups);
-        let tiles = part(plan.tiles.count, plan.row_blocks, row_block);
-        let panels = part(chunk.panels.len(), plan.groups, group);
-        if panels.is_empty() {
-            return;
+impl Item<'_> {
+    /// All strips of the left operand are packed, then each panel of the right one meets them.
+    fn with_left_resident(&self, worker: &mut Worker) {
+        let kernel = self.product.kernel;
+        let depth = self.depth();
+        let rows = self.tiles.start(self.rows.end) - self.tiles.start(self.rows.start);
+        let left = worker.left.reserve(rows * self.blocks.len() * K_BLOCK);
+        let mut strips = left;
+        for tile in self.rows.clone() {
+            self.pack_left(tile, strips);
+            strips = strips.wrapping_add(self.height(tile) * kernel.left.words(depth.len()));
         }
-        let rows = plan.tiles.start(tiles.start)..plan.tiles.start(tiles.end);
-        let left = worker.loan.reserve(rows.len() * chunk.blocks.len() * K_BLOCK);
-        if worker.packed != Some((phase, row_block)) {
-            self.pack_left(plan, chunk, &tiles, left);
-            worker.packed = Some((phase, row_block));
-        }
-        for panel in panels {
-            let first = (chunk.panels.start + panel) * self.kernel.columns;
-            let columns = self.kernel.columns.min(self.columns - first);
-            for block in 0..chunk.blocks.len() {
-                let number = chunk.blocks.start + block;
-                let depth = block_range(number, self.a.cols()).len();
-                let words = self.kernel.left.words(depth);
-                let right = match self.right {
-                    Right::Unpacked(_) => shared.at(chunk.offset(self.kernel, block, panel)).cast_const(),
-                    Right::Packed(b) => b.at(chunk.panels.start + panel, number * K_BLOCK),
-                };
-                let mut left = left.wrapping_add(rows.len() * block * K_BLOCK).cast_const();
-                for tile in tiles.clone() {
-                    let start = plan.tiles.start(tile);
-                    let height = plan.tiles.start(tile + 1) - start;
-                    let job = Tile {
-                        left,
-                        right,
-                        depth,
-                        c: self.c.at(start, first),
-                        c_stride: self.c.row_stride(),
-                        columns,
-                        add: self.add || number > 0,
-                    };
-                    // SAFETY: both strips were packed for this kernel; the rows and columns lie in C and belong
-                    // to this item alone; `select` chose a kernel that the processor can run.
-                    unsafe { self.kernel.tile(height, columns)(&job) }
-                    left = left.wrapping_add(height * words);
+        for panel in self.panels.clone() {
+            let following = self.panels.start.max((panel + 1) % self.panels.end);
+            let (right, mut ahead) = match self.product.right {
+                Right::Unpacked(b) => {
+                    let right = worker.right.reserve(kernel.columns * kernel.right.words(depth.len()));
+                    let strip = right_strip(kernel, b, panel, depth.clone());
+                    // SAFETY: the strip lies in B, and the loan has room for a panel of the chunk.
+                    unsafe { (kernel.pack)(right, kernel.columns, &strip, kernel.right) }
+                    (right.cast_const(), Ahead::strip(&right_strip(kernel, b, following, depth.clone())))
+                }
+                Right::Packed(b) => {
+                    let words = kernel.columns * kernel.right.words(depth.len());
+                    (b.at(panel, depth.start), Ahead::words(b.at(following, depth.start), words))
+                }
+            };
+            for block in self.blocks.clone() {
+                let mut left = left.cast_const();
+                for tile in self.rows.clone() {
+                    self.multiply(tile, panel, block, left, right, &mut ahead);
+                    left = left.wrapping_add(self.height(tile) * kernel.left.words(depth.len()));
                 }
             }
         }
     }
 
-    /// Packs the rows of some tiles, block of K after block of K, strip after strip.
-    fn pack_left(&self, plan: &Plan, chunk: &Chunk, tiles: &Range<usize>, left: *mut u32) {
-        let rows = plan.tiles.start(tiles.end) - plan.tiles.start(tiles.start);
-        for (block, number) in chunk.blocks.clone().enumerate() {
-            let depth = block_range(number, self.a.cols());
-            let mut target = left.wrapping_add(rows * block * K_BLOCK);
-            for tile in tiles.clone() {
-                let start = plan.tiles.start(tile);
-                let height = plan.tiles.start(tile + 1) - start;
-                let strip = Strip {
-                    data: self.a.at(start, depth.start),
-                    lane_stride: self.a.row_stride(),
-                    depth_stride: self.a.col_stride(),
-                    lanes: height,
-                    padded_lanes: height,
-                    depth: depth.len(),
-                };
-                // SAFETY: the strip lies in A; the worker reserved room for all its rows and blocks.
-                unsafe { (self.kernel.pack)(target, height, &strip, self.kernel.left) }
-                target = target.wrapping_add(height * self.kernel.left.words(depth.len()));
+    /// All panels of the right operand are packed, then each strip of the left one meets them.
+    fn with_right_resident(&self, worker: &mut Worker) {
+        let kernel = self.product.kernel;
+        let depth = self.depth();
+        let Right::Unpacked(b) = self.product.right else { return };
+        let panel_words = kernel.columns * kernel.right.words(depth.len());
+        let right = worker.right.reserve(self.panels.len() * panel_words);
+        for (index, panel) in self.panels.clone().enumerate() {
+            let strip = right_strip(kernel, b, panel, depth.clone());
+            // SAFETY: the strip lies in B, and the loan has room for all panels of the chunk.
+            unsafe { (kernel.pack)(right.add(index * panel_words), kernel.columns, &strip, kernel.right) }
+        }
+        for tile in self.rows.clone() {
+            let left = worker.left.reserve(kernel.rows * self.blocks.len() * K_BLOCK);
+            self.pack_left(tile, left);
+            let following = self.rows.start.max((tile + 1) % self.rows.end);
+            let mut ahead = Ahead::strip(&self.left_strip(following));
+            for (index, panel) in self.panels.clone().enumerate() {
+                let right = right.wrapping_add(index * panel_words).cast_const();
+                for block in self.blocks.clone() {
+                    self.multiply(tile, panel, block, left, right, &mut ahead);
+                }
             }
         }
     }
+
+    /// One tile, one block of K. `left` and `right` begin with the item's first block.
+    fn multiply(
+        &self,
+        tile: usize,
+        panel: usize,
+        block: usize,
+        left: *const u32,
+        right: *const u32,
+        ahead: &mut Ahead,
+    ) {
+        let Product { kernel, c, a, .. } = self.product;
+        let first_row = self.tiles.start(tile);
+        let height = self.height(tile);
+        let first_column = panel * kernel.columns;
+        let columns = kernel.columns.min(self.product.columns - first_column);
+        let before = (block - self.blocks.start) * K_BLOCK;
+        let tile = Tile {
+            left: left.wrapping_add(height * kernel.left.words(before)),
+            right: right.wrapping_add(kernel.columns * kernel.right.words(before)),
+            depth: block_range(block, a.cols()).len(),
+            c: c.at(first_row, first_column),
+            c_stride: c.row_stride(),
+            columns,
+            add: self.product.add || block > 0,
+            ahead: ahead.next().unwrap_or(Unit::nothing(right)),
+        };
+        // SAFETY: both strips were packed for this kernel; the rows and columns lie in C and belong to this item
+        // alone; `select` chose a kernel that the processor can run.
+        unsafe { kernel.tile(height, columns)(&tile) }
+    }
+
+    fn height(&self, tile: usize) -> usize {
+        self.tiles.start(tile + 1) - self.tiles.start(tile)
+    }
+
+    /// The item's values of K.
+    fn depth(&self) -> Range<usize> {
+        let depth = self.product.a.cols();
+        block_range(self.blocks.start, depth).start..block_range(self.blocks.end - 1, depth).end
+    }
+
+    fn left_strip(&self, tile: usize) -> Strip {
+        let depth = self.depth();
+        let lanes = self.height(tile);
+        Strip {
+            data: self.product.a.at(self.tiles.start(tile), depth.start),
+            lane_stride: self.product.a.row_stride(),
+            depth_stride: self.product.a.col_stride(),
+            lanes,
+            padded_lanes: lanes,
+            depth: depth.len(),
+        }
+    }
+
+    fn pack_left(&self, tile: usize, target: *mut u32) {
+        let kernel = self.product.kernel;
+        let strip = self.left_strip(tile);
+        // SAFETY: the strip lies in A; the worker reserved room for it.
+        unsafe { (kernel.pack)(target, strip.lanes, &strip, kernel.left) }
+    }
 }
 
-/// The strip of a panel of B that begins at column `first`.
-pub(super) fn right_strip(kernel: &Kernel, b: View, first: usize, depth: Range<usize>) -> Strip {
+/// The strip of a panel of B.
+pub(super) fn right_strip(kernel: &Kernel, b: View, panel: usize, depth: Range<usize>) -> Strip {
+    let first = panel * kernel.columns;
     let columns = kernel.columns.min(b.cols() - first);
     Strip {
         data: b.at(depth.start, first),
@@ -207,80 +254,41 @@ pub(super) fn right_strip(kernel: &Kernel, b: View, first: usize, depth: Range<u
     }
 }
 
-/// How C is cut.
-struct Plan {
+/// How C is cut into items, and K into chunks that fit the resident operand.
+struct Cut {
     tiles: Tiles,
-    /// Blocks of rows in a chunk, and groups of panels; each pair is an item.
-    row_blocks: usize,
-    groups: usize,
     panels: usize,
     blocks: usize,
-    chunk_panels: usize,
-    chunk_blocks: usize,
-    phases: Phases,
+    row_parts: usize,
+    panel_parts: usize,
+    chunks: usize,
+    resident_left: bool,
 }
 
-/// A part of the right operand that is packed at once.
-struct Chunk {
-    panels: Range<usize>,
-    blocks: Range<usize>,
-    /// Panels from one block of K to the next in memory.
-    stride: usize,
-}
-
-impl Plan {
+impl Cut {
     fn new(product: &Product, threads: usize) -> Self {
         let kernel = product.kernel;
-        let rows = product.a.rows();
+        let (rows, columns) = (product.a.rows(), product.columns);
         let tiles = Tiles { rows, count: rows.div_ceil(kernel.rows) };
-        let panels = product.columns.div_ceil(kernel.columns);
+        let panels = columns.div_ceil(kernel.columns);
         let blocks = product.a.cols().div_ceil(K_BLOCK);
         let packed = matches!(product.right, Right::Packed(_));
 
-        let most = if packed { LEFT_WORDS / (rows.min(kernel.rows) * K_BLOCK) } else { DEPTH_BLOCKS };
-        let chunk_blocks = blocks.min(most.max(1));
-        let depth_chunks = blocks.div_ceil(chunk_blocks);
-        let chunk_blocks = blocks.div_ceil(depth_chunks);
-        let most = if packed { panels } else { RIGHT_WORDS / (chunk_blocks * K_BLOCK * kernel.columns) };
-        let column_chunks = panels.div_ceil(most.max(1));
-        let chunk_panels = panels.div_ceil(column_chunks);
-
-        let tallest = (LEFT_WORDS / (chunk_blocks * K_BLOCK * kernel.rows)).max(1);
-        let row_blocks = tiles.count.div_ceil(tallest);
-        let wanted = if threads > 1 { 4 * threads } else { 1 };
-        let (row_blocks, groups) = if row_blocks >= wanted {
-            (row_blocks, 1)
+        let resident_left = packed || rows <= columns;
+        let most = if blocks == 1 { 2 * RESIDENT } else { RESIDENT };
+        let wanted = if threads > 1 { ITEMS * threads } else { 1 };
+        let (resident, resident_parts, other_count) = if resident_left {
+            let parts = rows.div_ceil(most);
+            (rows.div_ceil(parts), parts, panels)
         } else {
-            let row_blocks = row_blocks.max(tiles.count.min(wanted).min(tiles.count / 4));
-            (row_blocks, wanted.div_ceil(row_blocks).min(chunk_panels))
+            let parts = columns.div_ceil(most);
+            (columns.div_ceil(parts), parts, tiles.count)
         };
-        let pack_items = if packed { 0 } else { chunk_blocks * chunk_panels };
-        let phases =
-            Phases { count: 2 * depth_chunks * column_chunks, items: [pack_items, row_blocks * groups] };
-        Self { tiles, row_blocks, groups, panels, blocks, chunk_panels, chunk_blocks, phases }
-    }
-
-    /// Chunks run through K first: C is finished column by column.
-    fn chunk(&self, number: usize) -> Chunk {
-        let depth_chunks = self.blocks.div_ceil(self.chunk_blocks);
-        let (column, depth) = (number / depth_chunks, number % depth_chunks);
-        let panel = column * self.chunk_panels;
-        let block = depth * self.chunk_blocks;
-        Chunk {
-            panels: panel..(panel + self.chunk_panels).min(self.panels),
-            blocks: block..(block + self.chunk_blocks).min(self.blocks),
-            stride: self.chunk_panels,
-        }
-    }
-
-    fn right_words(&self, kernel: &Kernel) -> usize {
-        self.chunk_blocks * self.chunk_panels * kernel.right.words(K_BLOCK) * kernel.columns
-    }
-}
-
-impl Chunk {
-    fn offset(&self, kernel: &Kernel, block: usize, panel: usize) -> usize {
-        (block * self.stride + panel) * kernel.right.words(K_BLOCK) * kernel.columns
+        let other_parts = wanted.div_ceil(resident_parts).min(other_count);
+        let (row_parts, panel_parts) =
+            if resident_left { (resident_parts, other_parts) } else { (other_parts, resident_parts) };
+        let chunk = (RESIDENT_WORDS / (resident.max(kernel.rows) * K_BLOCK)).max(1);
+        Self { tiles, panels, blocks, row_parts, panel_parts, chunks: blocks.div_ceil(chunk), resident_left }
     }
 }
 
@@ -304,35 +312,19 @@ fn part(total: usize, parts: usize, index: usize) -> Range<usize> {
 }
 
 /// The values of K that the `number`th block holds.
-pub(super) fn block_range(number: usize, depth: usize) -> Range<usize> {
+fn block_range(number: usize, depth: usize) -> Range<usize> {
     let start = number * K_BLOCK;
     start..(start + K_BLOCK).min(depth)
 }
 
-/// Where the packed chunk of the right operand lies.
-#[derive(Clone, Copy)]
-struct Shared(*mut u32);
-
-// SAFETY: items write to places of their own, and read them only in a later phase.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn at(self, offset: usize) -> *mut u32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
-/// What a thread keeps from item to item.
+/// What a thread packs into.
 struct Worker {
-    loan: Loan,
-    /// The phase and the block of rows that are packed in the loan.
-    packed: Option<(usize, usize)>,
+    left: Loan,
+    right: Loan,
 }
 
 impl Worker {
     fn new() -> Self {
-        Self { loan: Loan::take(Kind::Left), packed: None }
+        Self { left: Loan::take(Kind::Left), right: Loan::take(Kind::Right) }
     }
 }
