@@ -1,0 +1,270 @@
+//! `POST /v1/chat/completions`: messages in, the assistant's next message out.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use engine::{Alternative, Completion, FinishReason, Token};
+use serde::Serialize;
+use serde_json::Value;
+use tokenizer::Tokenizer;
+use tokenizer::chat::{Message, Role};
+
+use crate::answers::{Answers, Chunks, WireUsage, event, finish_reason};
+use crate::api_error::ApiError;
+use crate::fields::{Fields, wrong_type, wrong_value};
+use crate::http::{App, Stamp};
+use crate::parameters::{MAX_LOGPROBS, Parameters, refuse, refuse_formats};
+
+const TEXT_ONLY: &str = "This server takes and gives text.";
+const NO_TOOLS: &str = "This server does not call tools yet.";
+
+/// Answers one request; `body` is its parsed JSON.
+pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, ApiError> {
+    let fields = Fields::of_body(&body)?;
+    refuse_unsupported(&fields)?;
+    let tokenizer = app.engine.tokenizer();
+    let mut parameters = Parameters::read(&fields, &app.info, tokenizer.vocab_size())?;
+    parameters.template.max_tokens = max_tokens(&fields)?;
+    parameters.template.logprobs = logprobs(&fields)?;
+    let messages = messages(&fields)?;
+
+    let prompt = tokenizer::chat::prompt(tokenizer, &messages);
+    let with_logprobs = parameters.template.logprobs.is_some();
+    let answers = Answers::submit(&app.engine, parameters.requests(&prompt), parameters.choices, "messages")?;
+    let stamp = Stamp::new("chatcmpl-", &app.info);
+    if parameters.stream {
+        let tokenizer = with_logprobs.then(|| tokenizer.clone());
+        let include_usage = parameters.include_usage;
+        return Ok(answers.stream(ChatChunks {
+            stamp,
+            choices: parameters.choices,
+            tokenizer,
+            include_usage,
+        }));
+    }
+    let (completions, usage) = answers.gather().await?;
+    let choice = |(index, completion): (usize, Completion)| Choice {
+        index,
+        logprobs: with_logprobs.then(|| Logprobs::new(tokenizer, &completion.tokens)),
+        finish_reason: finish_reason(completion.reason),
+        message: AssistantMessage { role: "assistant", content: completion.text, refusal: None },
+    };
+    let choices = completions.into_iter().enumerate().map(choice).collect();
+    Ok(Json(ChatCompletion { stamp, object: "chat.completion", choices, usage }).into_response())
+}
+
+fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
+    refuse(fields, "tools", &[], NO_TOOLS)?;
+    refuse(fields, "functions", &[], NO_TOOLS)?;
+    refuse(fields, "tool_choice", &["none", "auto"], NO_TOOLS)?;
+    refuse(fields, "function_call", &["none", "auto"], NO_TOOLS)?;
+    refuse(fields, "audio", &[], TEXT_ONLY)?;
+    refuse(fields, "web_search_options", &[], "This server does not search the web.")?;
+    if fields.strings("modalities", 16)?.iter().any(|modality| modality != "text") {
+        return Err(ApiError::unsupported("modalities", TEXT_ONLY));
+    }
+    refuse_formats(fields)
+}
+
+fn max_tokens(fields: &Fields) -> Result<Option<usize>, ApiError> {
+    let newer = fields.count("max_completion_tokens", 1, usize::MAX)?;
+    let older = fields.count("max_tokens", 1, usize::MAX)?;
+    Ok(newer.or(older))
+}
+
+fn logprobs(fields: &Fields) -> Result<Option<usize>, ApiError> {
+    let wanted = fields.boolean("logprobs")?.unwrap_or(false);
+    match fields.count("top_logprobs", 0, MAX_LOGPROBS)? {
+        Some(_) if !wanted => {
+            let message = "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.";
+            Err(ApiError::invalid(None, message).at("top_logprobs"))
+        }
+        top => Ok(wanted.then(|| top.unwrap_or(0))),
+    }
+}
+
+fn messages(fields: &Fields) -> Result<Vec<Message>, ApiError> {
+    let list = match fields.required("messages")? {
+        Value::Array(list) => list,
+        other => return Err(wrong_type("messages", "an array of messages", other)),
+    };
+    if list.is_empty() {
+        let message = "Invalid 'messages': empty array. Expected at least one message.";
+        return Err(ApiError::invalid(Some("empty_array"), message).at("messages"));
+    }
+    let message = |(index, value)| message(&Fields::of_value(value, format!("messages[{index}]"))?);
+    list.iter().enumerate().map(message).collect()
+}
+
+fn message(fields: &Fields) -> Result<Message, ApiError> {
+    let role = match fields.string("role")?.ok_or_else(|| fields.missing("role"))? {
+        // OpenAI's newer name for the same thing.
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        other => {
+            let roles = ["system", "developer", "user", "assistant", "tool"];
+            return Err(wrong_value(&fields.path("role"), other, &roles));
+        }
+    };
+    refuse(fields, "tool_calls", &[], NO_TOOLS)?;
+    refuse(fields, "function_call", &[], NO_TOOLS)?;
+    let path = fields.path("content");
+    let content = match fields.required("content")? {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let part = |(index, value)| part(&Fields::of_value(value, format!("{path}[{index}]"))?);
+            parts.iter().enumerate().map(part).collect::<Result<String, ApiError>>()?
+        }
+        other => return Err(wrong_type(&path, "a string or an array of parts", other)),
+    };
+    Ok(Message { role, content })
+}
+
+fn part(fields: &Fields) -> Result<String, ApiError> {
+    match fields.string("type")?.ok_or_else(|| fields.missing("type"))? {
+        "text" => Ok(fields.string("text")?.ok_or_else(|| fields.missing("text"))?.to_string()),
+        "image_url" | "input_audio" | "file" => Err(ApiError::unsupported(fields.path("type"), TEXT_ONLY)),
+        other => Err(wrong_value(&fields.path("type"), other, &["text"])),
+    }
+}
+
+#[derive(Serialize)]
+struct ChatCompletion {
+    #[serde(flatten)]
+    stamp: Stamp,
+    object: &'static str,
+    choices: Vec<Choice>,
+    usage: WireUsage,
+}
+
+#[derive(Serialize)]
+struct Choice {
+    index: usize,
+    message: AssistantMessage,
+    logprobs: Option<Logprobs>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct AssistantMessage {
+    role: &'static str,
+    content: String,
+    /// OpenAI's clients expect the key; a Llama refuses in its content.
+    refusal: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Logprobs {
+    content: Vec<TokenLogprob>,
+}
+
+#[derive(Serialize)]
+struct TokenLogprob {
+    #[serde(flatten)]
+    token: ScoredToken,
+    top_logprobs: Vec<ScoredToken>,
+}
+
+#[derive(Serialize)]
+struct ScoredToken {
+    token: String,
+    logprob: f32,
+    bytes: Vec<u8>,
+}
+
+impl Logprobs {
+    fn new(tokenizer: &Tokenizer, tokens: &[Token]) -> Self {
+        let scored = |id: u32, logprob: f32| ScoredToken {
+            token: tokenizer.decode(&[id]),
+            // JSON has no infinity; this is what OpenAI sends for what is beyond its reach.
+            logprob: logprob.max(-9999.0),
+            bytes: tokenizer.decode_bytes(&[id]),
+        };
+        let alternative = |&Alternative { id, logprob }: &Alternative| scored(id, logprob);
+        let content = tokens.iter().map(|token| TokenLogprob {
+            token: scored(token.id, token.logprob.unwrap_or(0.0)),
+            top_logprobs: token.alternatives.iter().map(alternative).collect(),
+        });
+        Logprobs { content: content.collect() }
+    }
+}
+
+/// The stream's wording.
+struct ChatChunks {
+    stamp: Stamp,
+    choices: usize,
+    /// There when log-probabilities are wanted.
+    tokenizer: Option<Tokenizer>,
+    include_usage: bool,
+}
+
+#[derive(Serialize)]
+struct Chunk<'a> {
+    #[serde(flatten)]
+    stamp: &'a Stamp,
+    object: &'static str,
+    choices: &'a [ChunkChoice],
+    /// Absent unless asked for; then `null` in all chunks but the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<WireUsage>>,
+}
+
+#[derive(Serialize)]
+struct ChunkChoice {
+    index: usize,
+    delta: Delta,
+    logprobs: Option<Logprobs>,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Serialize, Default)]
+struct Delta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+}
+
+impl ChatChunks {
+    fn chunk(&self, choices: &[ChunkChoice], usage: Option<WireUsage>, out: &mut String) {
+        let usage = self.include_usage.then_some(usage);
+        event(&Chunk { stamp: &self.stamp, object: "chat.completion.chunk", choices, usage }, out);
+    }
+}
+
+impl Chunks for ChatChunks {
+    fn begin(&mut self, out: &mut String) {
+        for index in 0..self.choices {
+            let delta = Delta { role: Some("assistant"), content: Some(String::new()) };
+            self.chunk(&[ChunkChoice { index, delta, logprobs: None, finish_reason: None }], None, out);
+        }
+    }
+
+    fn token(&mut self, index: usize, token: Token, out: &mut String) {
+        if token.text.is_empty() && self.tokenizer.is_none() {
+            return;
+        }
+        let logprobs =
+            self.tokenizer.as_ref().map(|tokenizer| Logprobs::new(tokenizer, std::slice::from_ref(&token)));
+        let delta = Delta { role: None, content: Some(token.text) };
+        self.chunk(&[ChunkChoice { index, delta, logprobs, finish_reason: None }], None, out);
+    }
+
+    fn done(&mut self, index: usize, reason: FinishReason, out: &mut String) {
+        let finish_reason = Some(finish_reason(reason));
+        self.chunk(
+            &[ChunkChoice { index, delta: Delta::default(), logprobs: None, finish_reason }],
+            None,
+            out,
+        );
+    }
+
+    fn end(&mut self, usage: WireUsage, out: &mut String) {
+        if self.include_usage {
+            self.chunk(&[], Some(usage), out);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! `POST /v1/completions`: text in, its continuation out, without any chat format.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use engine::{FinishReason, Token};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use tokenizer::Tokenizer;
+
+use crate::answers::{Answers, Chunks, WireUsage, event, finish_reason};
+use crate::api_error::ApiError;
+use crate::fields::{Fields, wrong_type};
+use crate::http::{App, Stamp};
+use crate::parameters::{MAX_LOGPROBS, Parameters, refuse, refuse_formats, tokens};
+
+/// OpenAI's default for this endpoint.
+const DEFAULT_MAX_TOKENS: usize = 16;
+
+/// Answers one request; `body` is its parsed JSON.
+pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, ApiError> {
+    let fields = Fields::of_body(&body)?;
+    refuse(&fields, "suffix", &[""], "This model continues text; it does not insert.")?;
+    refuse_formats(&fields)?;
+    let tokenizer = app.engine.tokenizer();
+    let mut parameters = Parameters::read(&fields, &app.info, tokenizer.vocab_size())?;
+    if fields.count("best_of", 1, usize::MAX)?.is_some_and(|best_of| best_of != parameters.choices) {
+        return Err(ApiError::unsupported("best_of", "Only a value equal to 'n' is supported."));
+    }
+    let max_tokens = fields.count("max_tokens", 1, usize::MAX)?.unwrap_or(DEFAULT_MAX_TOKENS);
+    parameters.template.max_tokens = Some(max_tokens);
+    parameters.template.logprobs = fields.count("logprobs", 0, MAX_LOGPROBS)?;
+    let echo = fields.boolean("echo")?.unwrap_or(false);
+    if echo && parameters.template.logprobs.is_some() {
+        return Err(ApiError::unsupported("echo", "Log-probabilities of the prompt are not supported yet."));
+    }
+    let prompts = prompts(&fields, tokenizer)?;
+    let count = prompts.len() * parameters.choices;
+    if count > app.info.settings.max_choices {
+        let most = app.info.settings.max_choices;
+        let message = format!(
+            "Invalid 'prompt': {count} answers are asked for (prompts times 'n'), and {most} are allowed."
+        );
+        return Err(ApiError::invalid(Some("array_above_max_length"), message).at("prompt"));
+    }
+
+    let requests = prompts.iter().flat_map(|prompt| parameters.requests(&prompt.tokens)).collect();
+    let answers = Answers::submit(&app.engine, requests, parameters.choices, "prompt")?;
+    let echoes: Vec<String> = prompts
+        .into_iter()
+        .flat_map(|prompt| {
+            std::iter::repeat_n(if echo { prompt.text } else { String::new() }, parameters.choices)
+        })
+        .collect();
+    let stamp = Stamp::new("cmpl-", &app.info);
+    let with_logprobs = parameters.template.logprobs.is_some();
+    if parameters.stream {
+        let tokenizer = with_logprobs.then(|| tokenizer.clone());
+        let offsets = vec![0; echoes.len()];
+        let include_usage = parameters.include_usage;
+        return Ok(answers.stream(TextChunks { stamp, echoes, offsets, tokenizer, include_usage }));
+    }
+    let (completions, usage) = answers.gather().await?;
+    let choices = completions.into_iter().zip(echoes).enumerate();
+    let choices = choices.map(|(index, (completion, echo))| Choice {
+        index,
+        logprobs: with_logprobs.then(|| Logprobs::new(tokenizer, &completion.tokens, 0)),
+        finish_reason: Some(finish_reason(completion.reason)),
+        text: echo + &completion.text,
+    });
+    let choices = choices.collect();
+    Ok(Json(TextCompletion { stamp: &stamp, object: "text_completion", choices, usage: Some(Some(usage)) })
+        .into_response())
+}
+
+/// One prompt, as tokens and as text.
+struct Prompt {
+    tokens: Vec<u32>,
+    text: String,
+}
+
+impl Prompt {
+    /// Meta's `text_completion`: the text after `<|begin_of_text|>`. What looks like a special token is text.
+    fn of_text(tokenizer: &Tokenizer, text: &str) -> Self {
+        let mut tokens = vec![tokenizer.bos()];
+        tokens.extend(tokenizer.encode(text));
+        Prompt { tokens, text: text.to_string() }
+    }
+
+    /// Tokens are taken as they are, with no `<|begin_of_text|>` but their own.
+    fn of_tokens(tokenizer: &Tokenizer, tokens: Vec<u32>) -> Self {
+        Prompt { text: tokenizer.decode(&tokens), tokens }
+    }
+}
+
+/// A text, a list of texts, a list of tokens or a list of lists of tokens; absent: the beginning of a document.
+fn prompts(fields: &Fields, tokenizer: &Tokenizer) -> Result<Vec<Prompt>, ApiError> {
+    const EXPECTED: &str = "a string, an array of strings, an array of tokens, or an array of token arrays";
+    let vocab_size = tokenizer.vocab_size();
+    match fields.value("prompt") {
+        None => Ok(vec![Prompt::of_text(tokenizer, "")]),
+        Some(Value::String(text)) => Ok(vec![Prompt::of_text(tokenizer, text)]),
+        Some(Value::Array(list)) if list.is_empty() => {
+            let message = "Invalid 'prompt': empty array. Expected at least one item.";
+            Err(ApiError::invalid(Some("empty_array"), message).at("prompt"))
+        }
+        Some(Value::Array(list)) if list[0].is_number() => {
+            Ok(vec![Prompt::of_tokens(tokenizer, tokens(list, "prompt", vocab_size)?)])
+        }
+        Some(Value::Array(list)) => {
+            let one = |(index, value): (usize, &Value)| match value {
+                Value::String(text) => Ok(Prompt::of_text(tokenizer, text)),
+                Value::Array(list) => {
+                    Ok(Prompt::of_tokens(tokenizer, tokens(list, &format!("prompt[{index}]"), vocab_size)?))
+                }
+                other => {
+                    Err(wrong_type(&format!("prompt[{index}]"), "a string or an array of tokens", other))
+                }
+            };
+            list.iter().enumerate().map(one).collect()
+        }
+        Some(other) => Err(wrong_type("prompt", EXPECTED, other)),
+    }
+}
+
+#[derive(Serialize)]
+struct TextCompletion<'a> {
+    #[serde(flatten)]
+    stamp: &'a Stamp,
+    object: &'static str,
+    choices: Vec<Choice>,
+    /// In a stream: absent unless asked for; then `null` in all chunks but the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<WireUsage>>,
+}
+
+#[derive(Serialize)]
+struct Choice {
+    text: String,
+    index: usize,
+    logprobs: Option<Logprobs>,
+    finish_reason: Option<&'static str>,
+}
+
+/// Lists of one length, an entry a token.
+#[derive(Serialize)]
+struct Logprobs {
+    tokens: Vec<String>,
+    token_logprobs: Vec<f32>,
+    top_logprobs: Vec<TopLogprobs>,
+    /// Characters of the answer before each token.
+    text_offset: Vec<usize>,
+}
+
+/// Texts and log-probabilities, likeliest first; an object on the wire.
+struct TopLogprobs(Vec<(String, f32)>);
+
+impl Serialize for TopLogprobs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Tokens that are different bytes of a character have one text, and an object one value for it: the likeliest.
+        let is_first = |index: usize, text: &str| self.0[..index].iter().all(|(other, _)| other != text);
+        let entries = self.0.iter().enumerate().filter(|(index, (text, _))| is_first(*index, text));
+        serializer.collect_map(entries.map(|(_, (text, logprob))| (text, logprob)))
+    }
+}
+
+impl Logprobs {
+    /// `offset` is the number of characters before the first of `tokens`.
+    fn new(tokenizer: &Tokenizer, tokens: &[Token], mut offset: usize) -> Self {
+        let finite = |logprob: f32| logprob.max(-9999.0);
+        let mut lists = Logprobs {
+            tokens: Vec::with_capacity(tokens.len()),
+            token_logprobs: Vec::with_capacity(tokens.len()),
+            top_logprobs: Vec::with_capacity(tokens.len()),
+            text_offset: Vec::with_capacity(tokens.len()),
+        };
+        for token in tokens {
+            lists.tokens.push(tokenizer.decode(&[token.id]));
+            lists.token_logprobs.push(finite(token.logprob.unwrap_or(0.0)));
+            let entry = |alternative: &engine::Alternative| {
+                (tokenizer.decode(&[alternative.id]), finite(alternative.logprob))
+            };
+            lists.top_logprobs.push(TopLogprobs(token.alternatives.iter().map(entry).collect()));
+            lists.text_offset.push(offset);
+            offset += token.text.chars().count();
+        }
+        lists
+    }
+}
+
+/// The stream's wording.
+struct TextChunks {
+    stamp: Stamp,
+    /// What each answer begins with.
+    echoes: Vec<String>,
+    /// Characters of each answer so far.
+    offsets: Vec<usize>,
+    /// There when log-probabilities are wanted.
+    tokenizer: Option<Tokenizer>,
+    include_usage: bool,
+}
+
+impl TextChunks {
+    fn chunk(&self, choices: Vec<Choice>, usage: Option<WireUsage>, out: &mut String) {
+        let usage = self.include_usage.then_some(usage);
+        event(&TextCompletion { stamp: &self.stamp, object: "text_completion", choices, usage }, out);
+    }
+}
+
+impl Chunks for TextChunks {
+    fn begin(&mut self, out: &mut String) {
+        for (index, text) in std::mem::take(&mut self.echoes).into_iter().enumerate() {
+            if !text.is_empty() {
+                self.chunk(vec![Choice { text, index, logprobs: None, finish_reason: None }], None, out);
+            }
+        }
+    }
+
+    fn token(&mut self, index: usize, token: Token, out: &mut String) {
+        if token.text.is_empty() && self.tokenizer.is_none() {
+            return;
+        }
+        let offset = self.offsets[index];
+        let logprobs = self
+            .tokenizer
+            .as_ref()
+            .map(|tokenizer| Logprobs::new(tokenizer, std::slice::from_ref(&token), offset));
+        self.offsets[index] += token.text.chars().count();
+        self.chunk(vec![Choice { text: token.text, index, logprobs, finish_reason: None }], None, out);
+    }
+
+    fn done(&mut self, index: usize, reason: FinishReason, out: &mut String) {
+        let finish_reason = Some(finish_reason(reason));
+        self.chunk(vec![Choice { text: String::new(), index, logprobs: None, finish_reason }], None, out);
+    }
+
+    fn end(&mut self, usage: WireUsage, out: &mut String) {
+        if self.include_usage {
+            self.chunk(Vec::new(), Some(usage), out);
+        }
+    }
+}

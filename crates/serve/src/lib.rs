@@ -1,0 +1,22 @@
+//! OpenAI-compatible HTTP over the engine, and a small chat page. It owns every wire type and nothing else: the chat
+//! format is the tokenizer's, the answers are the engine's.
+//!
+//! `POST /v1/chat/completions` and `/v1/completions` (streamed and not), `GET /v1/models`, `/v1/models/{id}` and
+//! `/healthz`, the page at `/`. Parameters, answers and errors follow OpenAI's API reference, so that its clients work
+//! unchanged; what is not supported is refused by name.
+
+mod answers;
+mod api_error;
+mod chat;
+mod completions;
+mod error;
+mod fields;
+mod http;
+mod info;
+mod parameters;
+mod server;
+
+pub use crate::error::Error;
+pub use crate::http::router;
+pub use crate::info::{ServeInfo, Settings};
+pub use crate::server::{interrupted, run, serve};

@@ -1,0 +1,7 @@
+//! The server over real sockets, with a model whose answers are known.
+
+mod answers;
+mod client;
+mod connections;
+mod refusals;
+mod toy;

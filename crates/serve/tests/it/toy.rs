@@ -1,0 +1,82 @@
+//! A model of a few lines that repeats what it was told: its answers are known, so that what a server sends can be too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{Engine, Error, Forward, Segment, Settings};
+use ledger::progress::Silent;
+use tokenizer::Tokenizer;
+
+/// Answers a conversation with its last message, and goes on with the last token of a bare prompt.
+pub struct Parrot {
+    tokenizer: Tokenizer,
+    /// Time that each call takes.
+    pause: Duration,
+}
+
+impl Parrot {
+    /// What follows `tokens`.
+    fn next(&self, tokens: &[u32]) -> u32 {
+        let is_header_end = |token: &u32| *token == self.tokenizer.end_header();
+        let Some(header) = tokens.iter().rposition(is_header_end) else {
+            // A bare prompt: its last token for ever, or nothing after nothing.
+            return if tokens.len() > 1 { tokens[tokens.len() - 1] } else { self.tokenizer.eos() };
+        };
+        // The header ends with two newlines; before it lies the user's message, between a header and <|eot_id|>.
+        let newlines = self.tokenizer.encode("\n\n").len();
+        let answer = header + 1 + newlines;
+        let message = tokens[..header].iter().rposition(is_header_end).map_or(&[][..], |start| {
+            let message = &tokens[start + 1 + newlines..];
+            &message[..message.iter().position(|&token| token == self.tokenizer.eot()).unwrap_or(0)]
+        });
+        message.get(tokens.len().saturating_sub(answer)).copied().unwrap_or(self.tokenizer.eot())
+    }
+}
+
+impl Forward for Parrot {
+    type Cache = Vec<u32>;
+    type Scratch = ();
+
+    fn vocab_size(&self) -> usize {
+        self.tokenizer.vocab_size()
+    }
+
+    fn context(&self) -> usize {
+        1024
+    }
+
+    fn cache(&self, _: usize) -> Vec<u32> {
+        Vec::new()
+    }
+
+    fn scratch(&self) {}
+
+    fn forward(
+        &self,
+        segments: &mut [Segment<'_, Vec<u32>>],
+        _: &mut (),
+        logits: &mut Vec<f32>,
+    ) -> Result<(), Error> {
+        std::thread::sleep(self.pause);
+        logits.clear();
+        logits.resize(segments.len() * self.vocab_size(), 0.0);
+        for (segment, row) in segments.iter_mut().zip(logits.chunks_exact_mut(self.tokenizer.vocab_size())) {
+            segment.cache.extend_from_slice(segment.tokens);
+            row[self.next(segment.cache) as usize] = 8.0;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes, a few words and the special tokens.
+pub fn tokenizer() -> Tokenizer {
+    let texts = ["the quick brown fox jumps over the lazy dog; the dog sleeps on. café, naïve"];
+    let settings = tokenizer::train::Settings { vocab_size: 544, ..Default::default() };
+    tokenizer::train::train(texts.iter().cycle().take(20), &settings, &Silent).unwrap()
+}
+
+/// A parrot whose steps take `pause`.
+pub fn engine(pause: Duration, settings: Settings) -> Engine {
+    let tokenizer = tokenizer();
+    Engine::start(Arc::new(Parrot { tokenizer: tokenizer.clone(), pause }), tokenizer, settings).unwrap()
+}
