@@ -3,4 +3,5 @@
 mod answers;
 mod bounds;
 mod endings;
+mod llama;
 mod toy;
