@@ -1,0 +1,172 @@
+"""Goes through a server with OpenAI's own Python client: chat, streams, completions, models, errors.
+
+    cargo run -p serve --example toy_server -- 8000          # answers with what it is told
+    python openai_client.py http://127.0.0.1:8000/v1 --repeats
+
+    alti serve runs/NAME                                     # or any real model: all but the texts is checked
+    python openai_client.py http://127.0.0.1:8080/v1
+
+Prints a line for each step and one line of JSON at the end; the exit status is 1 when a step failed.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+
+import openai
+
+
+def check(condition, message):
+    if not condition:
+        raise AssertionError(message)
+
+
+class Steps:
+    def __init__(self, url, key, repeats):
+        self.client = openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=120)
+        self.asynchronous = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=120)
+        self.repeats = repeats
+        self.model = None
+
+    def chat(self, content="Say: the quick brown fox", **more):
+        messages = [{"role": "user", "content": content}]
+        settings = {"temperature": 0, "max_tokens": 40, **more}
+        return self.client.chat.completions.create(model=self.model, messages=messages, **settings)
+
+    def models(self):
+        models = self.client.models.list().data
+        check(len(models) == 1, models)
+        self.model = models[0].id
+        check(self.client.models.retrieve(self.model).id == self.model, "retrieve")
+
+    def whole_chat(self):
+        answer = self.chat()
+        check(answer._request_id.startswith("req_"), answer._request_id)
+        choice = answer.choices[0]
+        check(choice.message.role == "assistant" and choice.finish_reason in ("stop", "length"), choice)
+        check(answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens, answer.usage)
+        if self.repeats:
+            check(choice.message.content == "Say: the quick brown fox", choice)
+
+    def streamed_chat(self):
+        whole = self.chat().choices[0].message.content
+        pieces, usage, reason = [], None, None
+        for chunk in self.chat(stream=True, stream_options={"include_usage": True}):
+            usage = chunk.usage or usage
+            for choice in chunk.choices:
+                pieces.append(choice.delta.content or "")
+                reason = choice.finish_reason or reason
+        check("".join(pieces) == whole, (pieces, whole))
+        check(usage.completion_tokens > 0 and reason in ("stop", "length"), (usage, reason))
+
+    def stream_helper(self):
+        messages = [{"role": "user", "content": "hello"}]
+        with self.client.chat.completions.stream(model=self.model, messages=messages, max_tokens=20) as stream:
+            kinds = {event.type for event in stream}
+            final = stream.get_final_completion()
+        check("content.done" in kinds or not final.choices[0].message.content, kinds)
+        check(final.choices[0].finish_reason in ("stop", "length"), final)
+
+    def choices_and_seeds(self):
+        more = {"n": 3, "temperature": 1.5, "top_p": 1, "seed": 11, "max_tokens": 12}
+        texts = [[choice.message.content for choice in self.chat(**more).choices] for _ in range(2)]
+        check(texts[0] == texts[1], texts)
+        check(len(set(texts[0])) > 1, texts[0])
+
+    def log_probabilities(self):
+        content = self.chat(logprobs=True, top_logprobs=3, max_tokens=5).choices[0].logprobs.content
+        for token in content:
+            check(len(token.top_logprobs) == 3 and token.logprob <= 0, token)
+            check(token.logprob == token.top_logprobs[0].logprob, token)
+        answer = self.client.completions.create(
+            model=self.model, prompt="The", logprobs=2, max_tokens=4, temperature=0
+        )
+        logprobs = answer.choices[0].logprobs
+        check(len(logprobs.tokens) == len(logprobs.token_logprobs) == len(logprobs.text_offset), logprobs)
+
+    def completions(self):
+        answer = self.client.completions.create(
+            model=self.model, prompt=["the dog", "the fox"], max_tokens=4, temperature=0
+        )
+        check([choice.index for choice in answer.choices] == [0, 1], answer)
+        more = {"model": self.model, "prompt": "the dog", "max_tokens": 4, "temperature": 0}
+        streamed = "".join(chunk.choices[0].text for chunk in self.client.completions.create(**more, stream=True))
+        check(streamed == answer.choices[0].text, (streamed, answer.choices[0].text))
+
+    def stop_texts(self):
+        if not self.repeats:
+            return
+        choice = self.chat(stop=["brown", "zzz"]).choices[0]
+        check((choice.message.content, choice.finish_reason) == ("Say: the quick ", "stop"), choice)
+
+    def errors(self):
+        def refused(kind, param, call):
+            try:
+                call()
+            except kind as error:
+                check(error.param == param, (error.param, param))
+                check(error.body["message"] and error.type == "invalid_request_error", error.body)
+            else:
+                raise AssertionError(f"{kind.__name__} was not raised")
+
+        refused(openai.BadRequestError, "temperature", lambda: self.chat(temperature=3))
+        refused(openai.BadRequestError, "messages", lambda: self.chat(max_tokens=10**7))
+        refused(openai.BadRequestError, "tools", lambda: self.chat(tools=[{"type": "function"}]))
+        refused(openai.NotFoundError, "model", lambda: self.client.models.retrieve("none"))
+        known, self.model = self.model, "none"
+        refused(openai.NotFoundError, "model", self.chat)
+        self.model = known
+        refused(openai.NotFoundError, None, lambda: self.client.embeddings.create(model=known, input="x"))
+
+    def leaving(self):
+        stream = self.chat("word " * 40, stream=True, max_tokens=60)
+        next(iter(stream))
+        stream.close()
+        self.whole_chat()
+
+    def many_at_once(self):
+        async def ask(number):
+            answer = await self.asynchronous.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "user", "content": f"client {number}"}],
+                max_tokens=30,
+                temperature=0,
+            )
+            return answer.choices[0].message.content
+
+        async def all_of_them():
+            return await asyncio.gather(*(ask(number) for number in range(24)))
+
+        texts = asyncio.run(all_of_them())
+        if self.repeats:
+            check(texts == [f"client {number}" for number in range(24)], texts)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--key", default="none")
+    parser.add_argument("--repeats", action="store_true", help="the model answers with what it is told")
+    arguments = parser.parse_args()
+    steps = Steps(arguments.url, arguments.key, arguments.repeats)
+    names = [
+        "models", "whole_chat", "streamed_chat", "stream_helper", "choices_and_seeds", "log_probabilities",
+        "completions", "stop_texts", "errors", "leaving", "many_at_once",
+    ]
+    failed = []
+    for name in names:
+        start = time.monotonic()
+        try:
+            getattr(steps, name)()
+            print(f"{name:20} ok      {time.monotonic() - start:6.2f} s")
+        except Exception as error:
+            failed.append(name)
+            print(f"{name:20} FAILED  {error!r}")
+    print(json.dumps({"openai": openai.__version__, "steps": len(names), "failed": failed}))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
