@@ -51,6 +51,12 @@ fn run(verb: &Verb, shown: &Shown) -> Result<(), Error> {
     }
 }
 
+/// How the person called this program, so that the commands shown work as they stand.
+fn program() -> String {
+    let name = std::env::args_os().next().map(|name| name.to_string_lossy().into_owned());
+    name.filter(|name| name.contains(std::path::MAIN_SEPARATOR)).unwrap_or_else(|| "alti".to_owned())
+}
+
 /// `--color` as far as the help itself must know it, before the command line is parsed.
 fn early_color() -> ColorChoice {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use kernels::gemm;
+use ledger::machine::Machine;
 use owo_colors::OwoColorize;
+use train::Plan;
 
 use super::{Context, STAGES};
 use crate::errors::Error;
@@ -12,12 +14,11 @@ use crate::report::scale::{bytes, count, short};
 /// Bytes that training holds for each parameter: weights, gradients and both moments, all f32.
 const TRAINING_BYTES: u64 = 16;
 
-/// Says it, or refuses.
-pub fn announce(context: &Context) -> Result<(), Error> {
+/// Says it.
+pub fn announce(context: &Context) {
     let plan = &context.plan;
     let model = &plan.model;
-    let machine = ledger::machine::Machine::this();
-    let needed = model.parameters() * TRAINING_BYTES;
+    let machine = Machine::this();
     let shown = context.shown;
     shown.line(&format!("{} {}", "raising".bold(), context.run.root().display().bold()));
     shown.line(&format!(
@@ -27,7 +28,7 @@ pub fn announce(context: &Context) -> Result<(), Error> {
         count(model.dim as u64),
         model.heads,
         model.kv_heads,
-        count(context.recipe.tokenizer.vocab_size.unwrap_or(model.vocab_size) as u64),
+        count(model.vocab_size as u64),
     ));
     shown.line(&format!(
         "  train   {} tokens in {} steps of {}",
@@ -37,34 +38,41 @@ pub fn announce(context: &Context) -> Result<(), Error> {
     ));
     shown.line(&format!("  read    {}", context.recipe.sources.join(", ")));
     shown.line(&format!("  do      {}", STAGES.join(" → ")));
-    if machine.memory > 0 && needed > machine.memory {
-        return Err(Error::Usage {
-            message: format!(
-                "training {} parameters holds {} and this machine has {}",
-                short(model.parameters() as f64),
-                bytes(needed),
-                bytes(machine.memory)
-            ),
-            hint: "choose a smaller --size".to_owned(),
-        });
-    }
     let seconds = seconds(context);
     shown.line(&format!("  time    about {} on {} cores", rough(seconds), machine.cores));
     shown.line("");
-    Ok(())
+}
+
+/// Refuses a plan that memory cannot hold.
+pub fn refuse(plan: &Plan) -> Result<(), Error> {
+    let machine = Machine::this();
+    let needed = plan.model.parameters().saturating_mul(TRAINING_BYTES);
+    if machine.memory == 0 || needed <= machine.memory {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!(
+            "training {} parameters holds {} and this machine has {}",
+            short(plan.model.parameters() as f64),
+            bytes(needed),
+            bytes(machine.memory)
+        ),
+        hint: "choose a smaller --size".to_owned(),
+    })
 }
 
 /// Share of the machine's peak that a training step reaches; small shapes reach less than large ones.
 const SHARE_OF_PEAK: f64 = 0.4;
 
 /// Pretraining from its operations and the machine's measured peak. The other stages by experience: tuning costs about
-/// as much as half of pretraining, reading and measuring two minutes at the sizes that a desk can train.
+/// as much as half of pretraining; reading the registry and measuring take a minute or two, other sources mostly less.
 fn seconds(context: &Context) -> f64 {
     let plan = &context.plan;
     let operations = plan.model.training_flops_per_token(plan.seq_len) * plan.tokens as f64;
     let precision = context.recipe.train.precision.resolve();
     let peak = gemm::measured_peak_gflops(precision, Duration::from_millis(50)) * 1e9;
-    120.0 + 1.5 * operations / (peak * SHARE_OF_PEAK)
+    let reading = if context.recipe.sources.iter().any(|source| source == "registry") { 100.0 } else { 20.0 };
+    reading + 1.5 * operations / (peak * SHARE_OF_PEAK)
 }
 
 /// A duration in the precision that an estimate has.

@@ -141,16 +141,16 @@ impl Context<'_> {
 
     /// What to say when somebody asked to stop.
     pub fn interrupted(&self) -> Error {
-        Error::Interrupted { hint: format!("go on with `{}`", again(self.run.root())) }
+        Error::Interrupted { hint: format!("go on with `{} {}`", crate::program(), again(self.run.root())) }
     }
 }
 
-/// The command that continues a run: everything else is read from its recipe.toml.
+/// The verb and options that continue a run: everything else is read from its recipe.toml.
 pub fn again(root: &Path) -> String {
     let inside = root.parent().is_some_and(|parent| parent == Path::new("runs"));
     match root.file_name() {
-        Some(name) if inside => format!("alti raise --name {}", name.to_string_lossy()),
-        _ => format!("alti raise --out {}", root.display()),
+        Some(name) if inside => format!("raise --name {}", name.to_string_lossy()),
+        _ => format!("raise --out {}", root.display()),
     }
 }
 
@@ -163,20 +163,20 @@ pub fn raise(args: &args::Raise, shown: &Shown) -> Result<(), Error> {
     let mut context = begin(&root, &recipe, shown)?;
     atomic::write(&context.run.recipe(), given.to_toml()?.as_bytes())?;
     interrupt::listen("stopping at the next safe point; once more to stop at once");
-    estimate::announce(&context)?;
+    estimate::announce(&context);
     let begun = Instant::now();
     for (i, name) in STAGES.iter().enumerate().take(until + 1) {
         run_stage(&mut context, name, force.contains(&i))?;
     }
-    let root = root.display();
+    let (root, program) = (root.display(), crate::program());
     shown.line("");
     shown.line(&format!("{} in {}", "done".green().bold(), duration(begun.elapsed().as_secs_f64())));
     if context.run.report().is_file() {
         shown.line(&format!("  report  {}", context.run.report().display()));
     }
     if until >= 4 {
-        shown.line(&format!("  talk    {}", format!("alti chat {root}").bold()));
-        shown.line(&format!("  serve   {}", format!("alti serve {root}").bold()));
+        shown.line(&format!("  talk    {}", format!("{program} chat {root}").bold()));
+        shown.line(&format!("  serve   {}", format!("{program} serve {root}").bold()));
     }
     Ok(())
 }
@@ -223,7 +223,10 @@ fn settle(args: &args::Raise) -> Result<(PathBuf, crate::recipe::Given), Error> 
 /// Opens the run and writes down every setting.
 fn begin<'a>(root: &Path, recipe: &'a Recipe, shown: &'a Shown) -> Result<Context<'a>, Error> {
     let size: Size = recipe.size.parse()?;
-    let plan = recipe.train.plan(size)?;
+    let mut plan = recipe.train.plan(size)?;
+    plan.model.vocab_size = recipe.tokenizer.vocab_size.unwrap_or(plan.model.vocab_size);
+    // Before anything is written: a run that cannot be trained here is not begun.
+    estimate::refuse(&plan)?;
     let run = Run::open_or_create(root, recipe.seed)?;
     let context = Context { run, recipe, plan, seed: Seed(recipe.seed), shown, packages: OnceCell::new() };
     atomic::write(&context.run.resolved(), recipe.resolved(&context.plan).to_toml()?.as_bytes())?;
@@ -298,7 +301,7 @@ mod tests {
 
     #[test]
     fn the_command_to_go_on_is_short_where_it_can_be() {
-        assert_eq!(again(Path::new("runs/tiny")), "alti raise --name tiny");
-        assert_eq!(again(Path::new("/tmp/x")), "alti raise --out /tmp/x");
+        assert_eq!(again(Path::new("runs/tiny")), "raise --name tiny");
+        assert_eq!(again(Path::new("/tmp/x")), "raise --out /tmp/x");
     }
 }

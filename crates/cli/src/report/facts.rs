@@ -261,7 +261,7 @@ fn repeat(run: &Run) -> Vec<(String, String)> {
     let machine = &manifest.machine;
     let row = |label: &str, value: String| (label.to_owned(), value);
     vec![
-        row("command", format!("{} --recipe recipe.toml", again(run.root()))),
+        row("command", format!("alti {} --recipe recipe.toml", again(run.root()))),
         row("recipe.toml", std::fs::read_to_string(run.recipe()).unwrap_or_default().trim().to_owned()),
         row("commit", manifest.commit.clone()),
         row("toolchain", manifest.toolchain.clone()),

@@ -169,7 +169,7 @@ impl Page {
                 details { summary { "Every step with the reason for each removal" } div.scroll { (funnel::table(&self.curation)) } }
                 div.pair { (share(&self.languages, "Kept, by language")) (share(&self.kinds, "Kept, by kind")) }
                 @if *skipped > 0 {
-                    h3 { (count(*skipped)) " inputs could not be read and were left out" }
+                    h3 { (count(*skipped)) @if *skipped == 1 { " input" } @else { " inputs" } " could not be read and " @if *skipped == 1 { "was" } @else { "were" } " left out" }
                     div.scroll { table { tbody {
                         @for (input, reason) in examples { tr { td { code { (input) } } td { (reason) } } }
                     } } }
@@ -345,7 +345,7 @@ fn small_plot(title: &str, y_label: &str, y_format: fn(f64) -> String) -> LinePl
 }
 
 fn loss_series(curves: &Curves) -> Vec<Series> {
-    let window = (curves.loss.len() as f64 / 40.0).max(5.0);
+    let window = curves.loss.len() as f64 / 40.0;
     let mut series = vec![
         Series::new("each step", "one", curves.loss.clone()).faint(),
         Series::new("training", "one", smooth(&curves.loss, window)),
