@@ -7,7 +7,7 @@
 use super::kernel::Strip;
 
 /// f32 values in a cache line.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 /// Lines of a unit: [`ROWS`] at a stride, [`JUMPS`] times.
 pub(super) const ROWS: usize = 16;
 const JUMPS: usize = 4;

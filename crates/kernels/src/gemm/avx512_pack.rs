@@ -41,20 +41,27 @@ pub(super) unsafe fn pack(target: *mut u32, width: usize, strip: &Strip, format:
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn copy<const ROUND: bool, const PAIRS: bool>(target: *mut u32, width: usize, strip: &Strip) {
     let (loaded, stored) = (first_lanes(strip.lanes), first_lanes(strip.padded_lanes));
-    let load = |depth: usize| {
-        if depth >= strip.depth {
-            return _mm512_setzero_si512();
-        }
-        let address = strip.data.wrapping_add(depth * strip.depth_stride);
-        // SAFETY: `depth` and the lanes of the mask lie in the strip.
+    let load = |address: *const f32| {
+        // SAFETY: only addresses of the strip's values of K are given, and the mask has its lanes.
         let values = _mm512_castps_si512(unsafe { _mm512_maskz_loadu_ps(loaded, address) });
         if ROUND { round(values) } else { values }
     };
-    let values = if PAIRS { 2 } else { 1 };
-    for word in 0..strip.depth.div_ceil(values) {
-        let vector = if PAIRS { pair(load(2 * word), load(2 * word + 1)) } else { load(word) };
+    let (mut source, mut target) = (strip.data, target);
+    for _ in 0..if PAIRS { strip.depth / 2 } else { strip.depth } {
+        let vector = if PAIRS {
+            pair(load(source), load(source.wrapping_add(strip.depth_stride)))
+        } else {
+            load(source)
+        };
         // SAFETY: there is room for the strip's padded lanes of every word at this pitch.
-        unsafe { _mm512_mask_storeu_epi32(target.add(word * width).cast(), stored, vector) }
+        unsafe { _mm512_mask_storeu_epi32(target.cast(), stored, vector) }
+        source = source.wrapping_add(if PAIRS { 2 * strip.depth_stride } else { strip.depth_stride });
+        target = target.wrapping_add(width);
+    }
+    if PAIRS && !strip.depth.is_multiple_of(2) {
+        let last = pair(load(source), _mm512_setzero_si512());
+        // SAFETY: as above.
+        unsafe { _mm512_mask_storeu_epi32(target.cast(), stored, last) }
     }
 }
 
@@ -68,6 +75,15 @@ unsafe fn transpose<const ROUND: bool, const PAIRS: bool>(target: *mut u32, widt
     let values = if PAIRS { 2 } else { 1 };
     let words = strip.depth.div_ceil(values);
     for word in (0..words).step_by(LANES) {
+        if !PAIRS && words - word >= LANES && strip.lanes == strip.padded_lanes {
+            // SAFETY: 16 values of K are left in each lane; what is stored has room as below.
+            unsafe {
+                for (next, column) in quarters::<ROUND>(strip, word).into_iter().enumerate() {
+                    _mm512_mask_storeu_epi32(target.add((word + next) * width).cast(), stored, column);
+                }
+            }
+            continue;
+        }
         let depth = word * values;
         let rest = strip.depth - depth;
         let mut block = [_mm512_setzero_si512(); LANES];
@@ -93,6 +109,43 @@ unsafe fn transpose<const ROUND: bool, const PAIRS: bool>(target: *mut u32, widt
             unsafe { _mm512_mask_storeu_epi32(target.add((word + next) * width).cast(), stored, column) }
         }
     }
+}
+
+/// 16 values of K, a vector each, for the strip's lanes; further lanes repeat the last one. Quarters of vectors go
+/// to their place while they are loaded, which takes half the shuffles of [`transposed`].
+///
+/// # Safety
+/// 16 values from `depth` on lie in the strip.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+#[inline]
+unsafe fn quarters<const ROUND: bool>(strip: &Strip, depth: usize) -> [__m512i; LANES] {
+    let quarter = |lane: usize, depth: usize| {
+        let address = strip.data.wrapping_add(lane.min(strip.lanes - 1) * strip.lane_stride + depth);
+        // SAFETY: the lane, and 4 values from `depth` on, lie in the strip.
+        unsafe { _mm_loadu_si128(address.cast()) }
+    };
+    let mut columns = [_mm512_setzero_si512(); LANES];
+    for part in (0..LANES).step_by(4) {
+        // rows[i] holds in its quarter q the values of lane 4 q + i.
+        let mut rows = [_mm512_setzero_si512(); 4];
+        for (lane, row) in rows.iter_mut().enumerate() {
+            *row = _mm512_castsi128_si512(quarter(lane, depth + part));
+            *row = _mm512_inserti32x4::<1>(*row, quarter(lane + 4, depth + part));
+            *row = _mm512_inserti32x4::<2>(*row, quarter(lane + 8, depth + part));
+            *row = _mm512_inserti32x4::<3>(*row, quarter(lane + 12, depth + part));
+            if ROUND {
+                *row = round(*row);
+            }
+        }
+        let (low, high) = (_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[0], rows[1]));
+        let (low2, high2) =
+            (_mm512_unpacklo_epi32(rows[2], rows[3]), _mm512_unpackhi_epi32(rows[2], rows[3]));
+        columns[part] = _mm512_unpacklo_epi64(low, low2);
+        columns[part + 1] = _mm512_unpackhi_epi64(low, low2);
+        columns[part + 2] = _mm512_unpacklo_epi64(high, high2);
+        columns[part + 3] = _mm512_unpackhi_epi64(high, high2);
+    }
+    columns
 }
 
 /// Each f32 rounded to the nearest bf16, ties to even, and back; a NaN stays one.

@@ -68,29 +68,25 @@ pub(super) trait Step {
 pub(super) unsafe fn multiply<S: Step, const ROWS: usize, const VECTORS: usize>(tile: &Tile, panel: usize) {
     // SAFETY: the caller keeps to `TileFunction`; each address below lies in a strip or in a row of C.
     unsafe {
-        for row in 0..ROWS {
-            for vector in 0..VECTORS {
-                S::Vector::prefetch_to_write(
-                    tile.c.wrapping_add(row * tile.c_stride + vector * S::Vector::LANES),
-                );
-            }
-        }
         let mut sums = [[S::Vector::zero(); VECTORS]; ROWS];
         let mut strips = Strips { left: tile.left, right: tile.right, panel };
         // Where both operands hold pairs, a last single value is one too, with a zero.
         let pairs_only = S::LEFT_WORDS < S::DEPTH;
         let mut steps = if pairs_only { tile.depth.div_ceil(S::DEPTH) } else { tile.depth / S::DEPTH };
-        let mut ahead_row = tile.ahead.start;
+        let (mut ahead_row, mut line) = (tile.ahead.start, 0);
         while steps >= UNROLLED * ahead::ROWS {
-            let mut ahead = ahead_row;
+            let (mut ahead, mut c) = (ahead_row, tile.c.wrapping_add(line.min(tile.columns - 1)));
             for _ in 0..ahead::ROWS {
                 S::Vector::prefetch(ahead);
+                S::Vector::prefetch_to_write(c);
                 ahead = ahead.wrapping_add(tile.ahead.step);
+                c = c.wrapping_add(tile.c_stride);
                 for _ in 0..UNROLLED {
                     strips.step::<S, ROWS, VECTORS>(&mut sums);
                 }
             }
             ahead_row = ahead_row.wrapping_add(tile.ahead.jump);
+            line += ahead::LINE;
             steps -= UNROLLED * ahead::ROWS;
         }
         for _ in 0..steps {

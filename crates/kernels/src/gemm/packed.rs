@@ -21,7 +21,7 @@ impl Packed {
         let words = Words::new(depth * kernel.columns * b.cols().div_ceil(kernel.columns));
         let packed = Self { kernel, words, rows: b.rows(), cols: b.cols() };
         for panel in 0..b.cols().div_ceil(kernel.columns) {
-            let strip = right_strip(kernel, b, panel, 0..b.rows());
+            let strip = right_strip(kernel, b, panel..panel + 1, 0..b.rows());
             // SAFETY: the strip lies in B; the panel has room for all of its words.
             unsafe { (kernel.pack)(packed.at(panel, 0).cast_mut(), kernel.columns, &strip, kernel.right) }
         }

@@ -17,6 +17,11 @@ use std::ops::Range;
 const RESIDENT_WORDS: usize = 144 * 1024;
 /// Rows, or columns, of the resident operand in an item. The other operand is packed once for so many.
 const RESIDENT: usize = 288;
+/// At this stride, a page of memory, one value of K and the next compete for the same few places in a cache, so a
+/// line that two strips share would be fetched twice. Such strips are packed together, a few values of K at a time.
+const FAR: usize = 1024;
+/// Strips of the streaming operand that are packed together.
+const GROUP: usize = 4;
 /// Below so many multiplications a second thread costs more than it saves.
 const SERIAL: usize = 96 * 96 * 96;
 /// Items for each thread, so that one that is held up leaves its work to others.
@@ -89,10 +94,9 @@ impl<'a> Product<'a> {
                     panels: panels.clone(),
                     blocks: part(cut.blocks, cut.chunks, chunk),
                 };
-                if cut.resident_left {
-                    item.with_left_resident(worker);
-                } else {
-                    item.with_right_resident(worker);
+                match self.right {
+                    Right::Unpacked(b) if !cut.left_resident => item.with_right_resident(b, worker),
+                    _ => item.with_left_resident(worker),
                 }
             }
         });
@@ -116,63 +120,70 @@ struct Item<'a> {
 }
 
 impl Item<'_> {
-    /// All strips of the left operand are packed, then each panel of the right one meets them.
+    /// All strips of the left operand are packed, then the panels of the right one meet them, a few at a time.
     fn with_left_resident(&self, worker: &mut Worker) {
-        let kernel = self.product.kernel;
-        let depth = self.depth();
-        let rows = self.tiles.start(self.rows.end) - self.tiles.start(self.rows.start);
-        let left = worker.left.reserve(rows * self.blocks.len() * K_BLOCK);
-        let mut strips = left;
-        for tile in self.rows.clone() {
-            self.pack_left(tile, strips);
-            strips = strips.wrapping_add(self.height(tile) * kernel.left.words(depth.len()));
-        }
-        for panel in self.panels.clone() {
-            let following = self.panels.start.max((panel + 1) % self.panels.end);
-            let (right, mut ahead) = match self.product.right {
-                Right::Unpacked(b) => {
-                    let right = worker.right.reserve(kernel.columns * kernel.right.words(depth.len()));
-                    let strip = right_strip(kernel, b, panel, depth.clone());
-                    // SAFETY: the strip lies in B, and the loan has room for a panel of the chunk.
-                    unsafe { (kernel.pack)(right, kernel.columns, &strip, kernel.right) }
-                    (right.cast_const(), Ahead::strip(&right_strip(kernel, b, following, depth.clone())))
+        let depth = self.depth().len();
+        let left = worker.left.reserve(self.left_offset(self.rows.end));
+        self.pack_left(self.rows.clone(), left);
+        match self.product.right {
+            Right::Packed(b) => {
+                for panel in self.panels.clone() {
+                    let right = b.at(panel, self.depth().start);
+                    let following = b.at(next(panel..panel + 1, &self.panels).start, self.depth().start);
+                    let mut ahead = Ahead::words(following, self.right_words(1, depth));
+                    self.meet_panels(panel..panel + 1, left, right, &mut ahead);
                 }
-                Right::Packed(b) => {
-                    let words = kernel.columns * kernel.right.words(depth.len());
-                    (b.at(panel, depth.start), Ahead::words(b.at(following, depth.start), words))
-                }
-            };
-            for block in self.blocks.clone() {
-                let mut left = left.cast_const();
-                for tile in self.rows.clone() {
-                    self.multiply(tile, panel, block, left, right, &mut ahead);
-                    left = left.wrapping_add(self.height(tile) * kernel.left.words(depth.len()));
+            }
+            Right::Unpacked(b) => {
+                let right = worker.right.reserve(self.right_words(GROUP, depth));
+                for panels in groups(&self.panels, b.row_stride()) {
+                    self.pack_right(b, panels.clone(), right);
+                    let mut ahead =
+                        Ahead::strip(&self.right_strip(b, next(panels.clone(), &self.panels), self.depth()));
+                    self.meet_panels(panels, left, right, &mut ahead);
                 }
             }
         }
     }
 
-    /// All panels of the right operand are packed, then each strip of the left one meets them.
-    fn with_right_resident(&self, worker: &mut Worker) {
-        let kernel = self.product.kernel;
-        let depth = self.depth();
-        let Right::Unpacked(b) = self.product.right else { return };
-        let panel_words = kernel.columns * kernel.right.words(depth.len());
-        let right = worker.right.reserve(self.panels.len() * panel_words);
-        for (index, panel) in self.panels.clone().enumerate() {
-            let strip = right_strip(kernel, b, panel, depth.clone());
-            // SAFETY: the strip lies in B, and the loan has room for all panels of the chunk.
-            unsafe { (kernel.pack)(right.add(index * panel_words), kernel.columns, &strip, kernel.right) }
+    /// Packed panels, and all of the left strips.
+    fn meet_panels(&self, panels: Range<usize>, left: *const u32, right: *const u32, ahead: &mut Ahead) {
+        let depth = self.depth().len();
+        for (index, panel) in panels.enumerate() {
+            let right = right.wrapping_add(self.right_words(index, depth));
+            for block in self.blocks.clone() {
+                for tile in self.rows.clone() {
+                    self.multiply(
+                        tile,
+                        panel,
+                        block,
+                        left.wrapping_add(self.left_offset(tile)),
+                        right,
+                        ahead,
+                    );
+                }
+            }
         }
-        for tile in self.rows.clone() {
-            let left = worker.left.reserve(kernel.rows * self.blocks.len() * K_BLOCK);
-            self.pack_left(tile, left);
-            let following = self.rows.start.max((tile + 1) % self.rows.end);
-            let mut ahead = Ahead::strip(&self.left_strip(following));
-            for (index, panel) in self.panels.clone().enumerate() {
-                let right = right.wrapping_add(index * panel_words).cast_const();
-                for block in self.blocks.clone() {
-                    self.multiply(tile, panel, block, left, right, &mut ahead);
+    }
+
+    /// All panels of the right operand are packed, then the strips of the left one meet them, a few at a time.
+    fn with_right_resident(&self, b: View, worker: &mut Worker) {
+        let depth = self.depth().len();
+        let right = worker.right.reserve(self.right_words(self.panels.len(), depth));
+        self.pack_right(b, self.panels.clone(), right);
+        let left =
+            worker.left.reserve(GROUP * self.product.kernel.rows * self.product.kernel.left.words(depth));
+        for tiles in groups(&self.rows, self.product.a.col_stride()) {
+            self.pack_left(tiles.clone(), left);
+            let mut ahead = Ahead::strip(&self.left_strip(next(tiles.clone(), &self.rows), self.depth()));
+            let start = self.left_offset(tiles.start);
+            for tile in tiles {
+                let left = left.wrapping_add(self.left_offset(tile) - start);
+                for (index, panel) in self.panels.clone().enumerate() {
+                    let right = right.wrapping_add(self.right_words(index, depth));
+                    for block in self.blocks.clone() {
+                        self.multiply(tile, panel, block, left, right, &mut ahead);
+                    }
                 }
             }
         }
@@ -189,14 +200,13 @@ impl Item<'_> {
         ahead: &mut Ahead,
     ) {
         let Product { kernel, c, a, .. } = self.product;
-        let first_row = self.tiles.start(tile);
-        let height = self.height(tile);
+        let (first_row, height) = (self.tiles.start(tile), self.tiles.height(tile));
         let first_column = panel * kernel.columns;
         let columns = kernel.columns.min(self.product.columns - first_column);
         let before = (block - self.blocks.start) * K_BLOCK;
         let tile = Tile {
             left: left.wrapping_add(height * kernel.left.words(before)),
-            right: right.wrapping_add(kernel.columns * kernel.right.words(before)),
+            right: right.wrapping_add(self.right_words(1, before)),
             depth: block_range(block, a.cols()).len(),
             c: c.at(first_row, first_column),
             c_stride: c.row_stride(),
@@ -209,8 +219,41 @@ impl Item<'_> {
         unsafe { kernel.tile(height, columns)(&tile) }
     }
 
-    fn height(&self, tile: usize) -> usize {
-        self.tiles.start(tile + 1) - self.tiles.start(tile)
+    /// Packs some tiles' rows, each tile's strip after the one before.
+    fn pack_left(&self, tiles: Range<usize>, target: *mut u32) {
+        let Product { kernel, a, .. } = self.product;
+        let start = self.left_offset(tiles.start);
+        for depth in self.portions(tiles.len(), a.col_stride()) {
+            let before = kernel.left.words(depth.start - self.depth().start);
+            for tile in tiles.clone() {
+                let strip = self.left_strip(tile..tile + 1, depth.clone());
+                let target = target.wrapping_add(self.left_offset(tile) - start + before * strip.lanes);
+                // SAFETY: the strip lies in A; the caller's loan has room for these tiles.
+                unsafe { (kernel.pack)(target, strip.lanes, &strip, kernel.left) }
+            }
+        }
+    }
+
+    /// Packs some panels of B one after the other.
+    fn pack_right(&self, b: View, panels: Range<usize>, target: *mut u32) {
+        let kernel = self.product.kernel;
+        for depth in self.portions(panels.len(), b.row_stride()) {
+            let before = self.right_words(1, depth.start - self.depth().start);
+            for (index, panel) in panels.clone().enumerate() {
+                let strip = self.right_strip(b, panel..panel + 1, depth.clone());
+                let target = target.wrapping_add(self.right_words(index, self.depth().len()) + before);
+                // SAFETY: the strip lies in B; the caller's loan has room for these panels.
+                unsafe { (kernel.pack)(target, kernel.columns, &strip, kernel.right) }
+            }
+        }
+    }
+
+    /// The item's values of K, all at once, or few enough that a cache line which two strips share is still near
+    /// when the second one is packed.
+    fn portions(&self, strips: usize, depth_stride: usize) -> impl Iterator<Item = Range<usize>> {
+        let Range { start, end } = self.depth();
+        let size = if strips > 1 && depth_stride >= FAR { 8 } else { end - start };
+        (start..end).step_by(size).map(move |first| first..(first + size).min(end))
     }
 
     /// The item's values of K.
@@ -219,31 +262,40 @@ impl Item<'_> {
         block_range(self.blocks.start, depth).start..block_range(self.blocks.end - 1, depth).end
     }
 
-    fn left_strip(&self, tile: usize) -> Strip {
-        let depth = self.depth();
-        let lanes = self.height(tile);
+    /// Words from the item's first left strip to that of `tile`.
+    fn left_offset(&self, tile: usize) -> usize {
+        let rows = self.tiles.start(tile) - self.tiles.start(self.rows.start);
+        rows * self.product.kernel.left.words(self.depth().len())
+    }
+
+    /// Words of so many panels.
+    fn right_words(&self, panels: usize, depth: usize) -> usize {
+        panels * self.product.kernel.columns * self.product.kernel.right.words(depth)
+    }
+
+    fn left_strip(&self, tiles: Range<usize>, depth: Range<usize>) -> Strip {
+        let a = self.product.a;
+        let first = self.tiles.start(tiles.start);
+        let lanes = self.tiles.start(tiles.end) - first;
         Strip {
-            data: self.product.a.at(self.tiles.start(tile), depth.start),
-            lane_stride: self.product.a.row_stride(),
-            depth_stride: self.product.a.col_stride(),
+            data: a.at(first, depth.start),
+            lane_stride: a.row_stride(),
+            depth_stride: a.col_stride(),
             lanes,
             padded_lanes: lanes,
             depth: depth.len(),
         }
     }
 
-    fn pack_left(&self, tile: usize, target: *mut u32) {
-        let kernel = self.product.kernel;
-        let strip = self.left_strip(tile);
-        // SAFETY: the strip lies in A; the worker reserved room for it.
-        unsafe { (kernel.pack)(target, strip.lanes, &strip, kernel.left) }
+    fn right_strip(&self, b: View, panels: Range<usize>, depth: Range<usize>) -> Strip {
+        right_strip(self.product.kernel, b, panels, depth)
     }
 }
 
-/// The strip of a panel of B.
-pub(super) fn right_strip(kernel: &Kernel, b: View, panel: usize, depth: Range<usize>) -> Strip {
-    let first = panel * kernel.columns;
-    let columns = kernel.columns.min(b.cols() - first);
+/// The strip of some panels of B.
+pub(super) fn right_strip(kernel: &Kernel, b: View, panels: Range<usize>, depth: Range<usize>) -> Strip {
+    let first = panels.start * kernel.columns;
+    let columns = (panels.len() * kernel.columns).min(b.cols() - first);
     Strip {
         data: b.at(depth.start, first),
         lane_stride: b.col_stride(),
@@ -254,6 +306,18 @@ pub(super) fn right_strip(kernel: &Kernel, b: View, panel: usize, depth: Range<u
     }
 }
 
+/// The strips of the streaming operand that are packed together.
+fn groups(all: &Range<usize>, depth_stride: usize) -> impl Iterator<Item = Range<usize>> {
+    let (size, end) = (if depth_stride >= FAR { GROUP } else { 1 }, all.end);
+    all.clone().step_by(size).map(move |first| first..(first + size).min(end))
+}
+
+/// The group after `group`; after the last one, the first.
+fn next(group: Range<usize>, all: &Range<usize>) -> Range<usize> {
+    let first = if group.end < all.end { group.end } else { all.start };
+    first..(first + group.len()).min(all.end)
+}
+
 /// How C is cut into items, and K into chunks that fit the resident operand.
 struct Cut {
     tiles: Tiles,
@@ -262,22 +326,22 @@ struct Cut {
     row_parts: usize,
     panel_parts: usize,
     chunks: usize,
-    resident_left: bool,
+    left_resident: bool,
 }
 
 impl Cut {
     fn new(product: &Product, threads: usize) -> Self {
         let kernel = product.kernel;
         let (rows, columns) = (product.a.rows(), product.columns);
-        let tiles = Tiles { rows, count: rows.div_ceil(kernel.rows) };
+        let tiles = Tiles::new(rows, kernel.rows);
         let panels = columns.div_ceil(kernel.columns);
         let blocks = product.a.cols().div_ceil(K_BLOCK);
         let packed = matches!(product.right, Right::Packed(_));
 
-        let resident_left = packed || rows <= columns;
+        let left_resident = packed || rows <= columns;
         let most = if blocks == 1 { 2 * RESIDENT } else { RESIDENT };
         let wanted = if threads > 1 { ITEMS * threads } else { 1 };
-        let (resident, resident_parts, other_count) = if resident_left {
+        let (resident, resident_parts, other_count) = if left_resident {
             let parts = rows.div_ceil(most);
             (rows.div_ceil(parts), parts, panels)
         } else {
@@ -286,21 +350,31 @@ impl Cut {
         };
         let other_parts = wanted.div_ceil(resident_parts).min(other_count);
         let (row_parts, panel_parts) =
-            if resident_left { (resident_parts, other_parts) } else { (other_parts, resident_parts) };
+            if left_resident { (resident_parts, other_parts) } else { (other_parts, resident_parts) };
         let chunk = (RESIDENT_WORDS / (resident.max(kernel.rows) * K_BLOCK)).max(1);
-        Self { tiles, panels, blocks, row_parts, panel_parts, chunks: blocks.div_ceil(chunk), resident_left }
+        Self { tiles, panels, blocks, row_parts, panel_parts, chunks: blocks.div_ceil(chunk), left_resident }
     }
 }
 
-/// Rows cut into tiles whose heights differ by one at most.
+/// Rows cut into tiles whose heights differ by one at most, the taller ones first.
 struct Tiles {
-    rows: usize,
     count: usize,
+    height: usize,
+    taller: usize,
 }
 
 impl Tiles {
+    fn new(rows: usize, tallest: usize) -> Self {
+        let count = rows.div_ceil(tallest);
+        Self { count, height: rows / count, taller: rows % count }
+    }
+
     fn start(&self, tile: usize) -> usize {
-        part(self.rows, self.count, tile).start
+        tile * self.height + tile.min(self.taller)
+    }
+
+    fn height(&self, tile: usize) -> usize {
+        self.height + usize::from(tile < self.taller)
     }
 }
 
