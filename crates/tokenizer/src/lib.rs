@@ -5,6 +5,7 @@
 //!
 //! A model's ids are the ordinary tokens by rank, and the 256 special tokens after them.
 
+mod cache;
 pub mod chat;
 pub mod compression;
 mod error;

@@ -5,21 +5,11 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::vocabulary::{NONE, Vocabulary};
+use crate::vocabulary::{ID_BITS, LENGTH_BITS, NONE, Vocabulary};
 
 /// Up to this many bytes the quadratic scan wins: it touches one or two cache lines and allocates
 /// nothing. Above it the heap bounds the work to O(n log n).
 const SCAN_BYTES: usize = 64;
-
-/// Appends the tokens of `piece`. A piece that is itself a token is emitted whole, as tiktoken does
-/// (and Hugging Face with `ignore_merges`): some of Llama 3's tokens cannot be reached by merging.
-#[inline]
-pub(crate) fn encode_piece(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u32>) {
-    match vocabulary.id(piece) {
-        Some(id) => tokens.push(id),
-        None => merge(vocabulary, piece, tokens),
-    }
-}
 
 /// Appends the tokens of a piece that is not itself a token.
 pub(crate) fn merge(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u32>) {
@@ -69,6 +59,33 @@ fn merge_by_scan(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u32>) {
     tokens.extend_from_slice(&ids[..length]);
 }
 
+/// A pair that could be merged, as one word for the sake of the heap: rank, start of the left
+/// symbol, and how many bytes both have together. The order of the words is that of merging.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate(u64);
+
+/// Of the start; splitting leaves no piece longer than 25,000 characters of either kind.
+const START_BITS: u32 = u64::BITS - ID_BITS - LENGTH_BITS;
+
+impl Candidate {
+    fn new(rank: u32, start: u32, length: u32) -> Candidate {
+        let rank_and_start = u64::from(rank) << START_BITS | u64::from(start);
+        Candidate(rank_and_start << LENGTH_BITS | u64::from(length))
+    }
+
+    fn rank(self) -> u32 {
+        (self.0 >> (START_BITS + LENGTH_BITS)) as u32
+    }
+
+    fn start(self) -> u32 {
+        (self.0 >> LENGTH_BITS) as u32 & ((1 << START_BITS) - 1)
+    }
+
+    fn end(self) -> u32 {
+        self.start() + (self.0 as u32 & ((1 << LENGTH_BITS) - 1))
+    }
+}
+
 /// O(n log n) in time and O(n) in memory: candidates in a heap, symbols in a linked list.
 fn merge_by_heap(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u32>) {
     /// A token that starts at this index of the piece; `id` is NONE once merged into its left.
@@ -78,24 +95,23 @@ fn merge_by_heap(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u32>) {
         previous: u32,
         next: u32,
     }
+    debug_assert!(piece.len() < 1 << START_BITS);
     let end = piece.len() as u32;
-    let mut symbols: Vec<Symbol> = (0..end)
-        .zip(piece)
-        .map(|(at, &byte)| Symbol {
-            id: vocabulary.byte(byte),
-            previous: at.wrapping_sub(1), // NONE for the first
-            next: at + 1,
-        })
-        .collect();
-    // (rank, start of the left symbol, end of the right one): lowest rank first, then leftmost.
-    // The two ends tell a candidate that an earlier merge made stale.
-    let mut candidates: BinaryHeap<Reverse<(u32, u32, u32)>> = (0..end)
-        .zip(piece.windows(2))
-        .map(|(at, pair)| Reverse((vocabulary.two_bytes(pair[0], pair[1]), at, at + 2)))
-        .filter(|candidate| candidate.0.0 != NONE)
-        .collect();
-    while let Some(Reverse((rank, left, right_end))) = candidates.pop() {
+    let symbols = (0..end).zip(piece).map(|(at, &byte)| Symbol {
+        id: vocabulary.byte(byte),
+        previous: at.wrapping_sub(1), // NONE for the first
+        next: at + 1,
+    });
+    let mut symbols: Vec<Symbol> = symbols.collect();
+    let candidates = (0..end).zip(piece.windows(2)).filter_map(|(at, pair)| {
+        let rank = vocabulary.two_bytes(pair[0], pair[1]);
+        (rank != NONE).then(|| Reverse(Candidate::new(rank, at, 2)))
+    });
+    let mut candidates: BinaryHeap<Reverse<Candidate>> = candidates.collect();
+    while let Some(Reverse(candidate)) = candidates.pop() {
+        let (rank, left, right_end) = (candidate.rank(), candidate.start(), candidate.end());
         let Symbol { id, previous, next: right } = symbols[left as usize];
+        // An earlier merge may have taken the left symbol, or moved either end of the right one.
         if id == NONE || right >= right_end || symbols[right as usize].next != right_end {
             continue;
         }
@@ -107,13 +123,13 @@ fn merge_by_heap(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u32>) {
             after.previous = left;
             let merged = vocabulary.merged(rank, after.id);
             if merged != NONE {
-                candidates.push(Reverse((merged, left, after.next)));
+                candidates.push(Reverse(Candidate::new(merged, left, after.next - left)));
             }
         }
         if previous != NONE {
             let merged = vocabulary.merged(symbols[previous as usize].id, rank);
             if merged != NONE {
-                candidates.push(Reverse((merged, previous, right_end)));
+                candidates.push(Reverse(Candidate::new(merged, previous, right_end - previous)));
             }
         }
     }

@@ -206,3 +206,112 @@ fn stretch_end(text: &str) -> usize {
     }
     text.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pieces_by_pattern(text: &str) -> Vec<&str> {
+        static REGEX: std::sync::LazyLock<fancy_regex::Regex> =
+            std::sync::LazyLock::new(|| fancy_regex::Regex::new(PATTERN).expect("valid"));
+        REGEX.find_iter(text).map(|found| found.expect("no limit is reached").as_str()).collect()
+    }
+
+    fn check(text: &str) {
+        assert_eq!(pieces(text).collect::<Vec<_>>(), pieces_by_pattern(text), "{text:?}");
+    }
+
+    #[test]
+    fn every_character_of_the_first_planes() {
+        // After a digit, before a letter, doubled, before a newline; many to a text for speed.
+        let characters = (0..0x2_0000).filter_map(char::from_u32);
+        let texts = characters.map(|c| format!("1{c}a{c}{c}\n")).collect::<Vec<_>>();
+        for some in texts.chunks(512) {
+            check(&some.concat());
+        }
+    }
+
+    #[test]
+    fn contractions_newlines_and_spaces() {
+        for text in [
+            "I'll you'Re it'ſ 'S's's 'lx 'rx 'v 'ſ 'd'm't",
+            "a  b   \n\n c \r\n\t d\u{85}e \u{a0} f\u{2028}g",
+            "1234567 12a 1a2 ²³½Ⅷ٣٤٥٦",
+            "!!\n\n?? ...\r\n \u{301}e\u{301} \u{200b}x",
+            " ",
+            "  ",
+            "\n",
+            " \n ",
+            "\u{3000}\u{3000}x",
+            "",
+        ] {
+            check(text);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn equals_the_pattern(
+            text in proptest::collection::vec(prop_oneof![
+                4 => proptest::sample::select(vec![
+                    "'", "s", "S", "\u{17f}", "t", "re", "RE", "vE", "m", "ll", "lL", "d", " ", "  ", "\t", "\n",
+                    "\r", "\r\n", "\u{b}", "\u{c}", "\u{1c}", "\u{85}", "\u{a0}", "\u{1680}", "\u{2003}", "\u{2028}",
+                    "\u{2029}", "\u{202f}", "\u{205f}", "\u{3000}", "\u{180e}", "\u{200b}", "\u{feff}", "\u{301}",
+                    "\u{345}", "\u{20dd}", "1", "23", "²", "Ⅷ", "٣", "!", "-", "a", "é", "ß", "日", "👩", "\u{10ffff}",
+                ]).prop_map(str::to_owned),
+                1 => any::<char>().prop_map(String::from),
+            ], 0..30)
+        ) {
+            let text = text.concat();
+            prop_assert_eq!(pieces(&text).collect::<Vec<_>>(), pieces_by_pattern(&text));
+        }
+
+    }
+
+    proptest! {
+        // Each case is up to half a megabyte.
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        #[test]
+        fn cuts_as_meta_does(runs in proptest::collection::vec(
+            (proptest::sample::select(vec!["a", "é", " ", "\u{1c}", "\u{3000}", "ab c", "日"]), 0..60_000usize), 0..8,
+        )) {
+            let text: String = runs.iter().map(|(part, times)| part.repeat(*times)).collect();
+            let found: Vec<&str> = stretches(&text).flatten().collect();
+            prop_assert_eq!(found.concat(), text.as_str());
+            prop_assert!(found == stretches_by_index(&text), "{:?}", runs);
+        }
+    }
+
+    /// Meta's code, line by line.
+    fn stretches_by_index(text: &str) -> Vec<&str> {
+        let places: Vec<(usize, char)> = text.char_indices().collect();
+        let byte = |index: usize| places.get(index).map_or(text.len(), |place| place.0);
+        let mut cuts = Vec::new();
+        for block in (0..places.len()).step_by(400_000) {
+            let block_end = (block + 400_000).min(places.len());
+            let mut slice_start = block;
+            let mut length = 0;
+            let mut is_space = is_python_space(places[block].1);
+            for index in block..block_end {
+                let is_now_space = is_python_space(places[index].1);
+                if is_space != is_now_space {
+                    length = 1;
+                    is_space = is_now_space;
+                } else {
+                    length += 1;
+                    if length > 25_000 {
+                        cuts.push(&text[byte(slice_start)..byte(index)]);
+                        slice_start = index;
+                        length = 1;
+                    }
+                }
+            }
+            cuts.push(&text[byte(slice_start)..byte(block_end)]);
+        }
+        cuts
+    }
+}

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cache;
 use crate::error::Error;
-use crate::merge::encode_piece;
 use crate::specials::{
     Allowed, BEGIN_OF_TEXT, END_HEADER, END_OF_MESSAGE, END_OF_TEXT, END_OF_TURN, PADDING, START_HEADER,
     SpecialNames, Specials,
@@ -23,6 +23,8 @@ pub struct Tokenizer {
 }
 
 struct Inner {
+    /// Tells this vocabulary from others in the caches.
+    identity: u64,
     vocabulary: Vocabulary,
     specials: Specials,
     /// The pairs that training merged, in order; where absent, they follow from the ranks.
@@ -93,6 +95,7 @@ impl Tokenizer {
         };
         let (eos, eot) = (required(END_OF_TEXT)?, required(END_OF_TURN)?);
         let inner = Inner {
+            identity: cache::new_identity(),
             bos: required(BEGIN_OF_TEXT)?,
             eos,
             eot,
@@ -199,9 +202,11 @@ impl Tokenizer {
     }
 
     fn encode_stretch(&self, stretch: &str, tokens: &mut Vec<u32>) {
-        for piece in pieces(stretch) {
-            encode_piece(&self.inner.vocabulary, piece.as_bytes(), tokens);
-        }
+        cache::with(self.inner.identity, |cache| {
+            for piece in pieces(stretch) {
+                cache.encode(&self.inner.vocabulary, piece.as_bytes(), tokens);
+            }
+        });
     }
 
     /// The text of `tokens`; what is not UTF-8 becomes U+FFFD, as with `errors="replace"` in Python.

@@ -43,8 +43,8 @@ impl Default for Settings {
 impl Settings {
     /// The smallest vocabulary: every byte, and the special tokens.
     pub const MINIMUM_VOCAB_SIZE: usize = 256 + SPECIAL_TOKENS;
-    /// The largest: ids stay well within 32 bits, and no language model has more.
-    pub const MAXIMUM_VOCAB_SIZE: usize = 1 << 22;
+    /// The largest: eight times Llama 3's, and within what the encoder's tables hold.
+    pub const MAXIMUM_VOCAB_SIZE: usize = 1 << 20;
 
     /// Checks all values.
     pub fn validate(&self) -> Result<(), Error> {

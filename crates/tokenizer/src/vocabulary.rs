@@ -10,6 +10,12 @@ use crate::error::Error;
 /// Marks an empty slot; no token has this id.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// Ids have this many bits, so that two tokens and what they make fit in one word.
+pub(crate) const ID_BITS: u32 = 21;
+
+/// Tokens have at most this many bits of length: more is no token of any language model.
+pub(crate) const LENGTH_BITS: u32 = 16;
+
 /// A token table. Look-ups are one probe or a few in tables that are at most half full.
 pub(crate) struct Vocabulary {
     bytes: Vec<u8>,
@@ -21,8 +27,9 @@ pub(crate) struct Vocabulary {
     of_byte: [u32; 256],
     /// `two_bytes[a << 8 | b]`: the token made of bytes `a`, `b`. Most merges start here.
     two_bytes: Vec<u32>,
-    /// Open addressing by (left id, right id): the token that they make.
-    by_pair: Vec<(u64, u32)>,
+    /// Open addressing by (left id, right id): left, right and the token that they make, in
+    /// [`ID_BITS`] each. Half the size of the plain form, and this table is where merging waits.
+    by_pair: Vec<u64>,
 }
 
 impl Vocabulary {
@@ -31,8 +38,16 @@ impl Vocabulary {
         let fault = |problem: String| Error::Vocabulary { problem };
         let (mut bytes, mut starts, mut longest) = (Vec::new(), vec![0u32], 0);
         for token in tokens {
+            let id = starts.len() - 1;
             if token.is_empty() {
-                return Err(fault(format!("token {} is empty", starts.len() - 1)));
+                return Err(fault(format!("token {id} is empty")));
+            }
+            if token.len() >> LENGTH_BITS > 0 {
+                return Err(fault(format!("token {id} has {} bytes, which is too long", token.len())));
+            }
+            // The last id marks an empty slot.
+            if (id + 1) >> ID_BITS > 0 {
+                return Err(fault(format!("there are more than {id} tokens")));
             }
             bytes.extend_from_slice(token);
             let end =
@@ -83,10 +98,15 @@ impl Vocabulary {
     /// The token with exactly these bytes.
     #[inline]
     pub(crate) fn id(&self, bytes: &[u8]) -> Option<u32> {
+        self.id_hashed(bytes, hash_bytes(bytes))
+    }
+
+    /// [`Vocabulary::id`] where [`hash_bytes`] of the bytes is known already.
+    #[inline]
+    pub(crate) fn id_hashed(&self, bytes: &[u8], hash: u64) -> Option<u32> {
         if bytes.len() > self.longest {
             return None;
         }
-        let hash = hash_bytes(bytes);
         let mask = self.by_bytes.len() - 1;
         let mut slot = hash as usize & mask;
         loop {
@@ -120,9 +140,12 @@ impl Vocabulary {
         let mask = self.by_pair.len() - 1;
         let mut slot = hash_pair(key) & mask;
         loop {
-            let (found, id) = self.by_pair[slot];
-            if id == NONE || found == key {
-                return id;
+            let found = self.by_pair[slot];
+            if found == EMPTY_PAIR {
+                return NONE;
+            }
+            if found >> ID_BITS == key {
+                return found as u32 & ((1 << ID_BITS) - 1);
             }
             slot = (slot + 1) & mask;
         }
@@ -167,7 +190,7 @@ impl Vocabulary {
         for (id, token) in self.tokens().enumerate() {
             for cut in 1..token.len() {
                 if let (Some(left), Some(right)) = (self.id(&token[..cut]), self.id(&token[cut..])) {
-                    pairs.push((pair_key(left, right), id as u32));
+                    pairs.push((pair_key(left, right), id as u64));
                 }
             }
         }
@@ -176,21 +199,24 @@ impl Vocabulary {
                 self.two_bytes[(left as usize) << 8 | right as usize] = id;
             }
         }
-        self.by_pair = vec![(0, NONE); (2 * pairs.len() + 1).next_power_of_two()];
+        self.by_pair = vec![EMPTY_PAIR; (pairs.len() * 3 / 2 + 1).next_power_of_two()];
         let mask = self.by_pair.len() - 1;
         for (key, id) in pairs {
             let mut slot = hash_pair(key) & mask;
-            while self.by_pair[slot].1 != NONE {
+            while self.by_pair[slot] != EMPTY_PAIR {
                 slot = (slot + 1) & mask;
             }
-            self.by_pair[slot] = (key, id);
+            self.by_pair[slot] = key << ID_BITS | id;
         }
     }
 }
 
+/// No pair has these two ids.
+const EMPTY_PAIR: u64 = u64::MAX;
+
 #[inline]
 fn pair_key(left: u32, right: u32) -> u64 {
-    u64::from(left) << 32 | u64::from(right)
+    u64::from(left) << ID_BITS | u64::from(right)
 }
 
 #[inline]
