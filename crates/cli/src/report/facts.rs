@@ -30,7 +30,8 @@ pub fn gather(run: &Run) -> Result<Page, Error> {
         headline: headline(run, &accuracy),
         curation: steps(&summary("curate")["funnel"]),
         skipped: skipped(&summary("curate")["funnel"]),
-        languages: counts(&summary("curate")["funnel"]["languages"]),
+        languages: languages(&summary("curate")["funnel"]["languages"]),
+        held_out: summary("curate")["funnel"]["held_out"]["documents"].as_u64().unwrap_or(0),
         kinds: counts(&summary("curate")["funnel"]["kinds"]),
         compression: compression(summary("tokenizer")),
         vocabulary: summary("tokenizer")["vocab_size"].as_u64().unwrap_or(0),
@@ -129,7 +130,8 @@ fn steps(funnel: &Value) -> Vec<funnel::Step> {
             documents_out: number(&step["documents_out"]),
             bytes_in: number(&step["bytes_in"]),
             bytes_out: number(&step["bytes_out"]),
-            removed: counts(&step["removed"]).into_iter().map(|(reason, n)| (readable(&reason), n)).collect(),
+            removed: readable_counts(&step["removed"]),
+            changed: readable_counts(&step["edits"]),
         })
         .collect()
 }
@@ -145,6 +147,16 @@ fn counts(object: &Value) -> Vec<(String, u64)> {
         .collect();
     pairs.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     pairs
+}
+
+/// Languages as the funnel counts them; code and data have none.
+fn languages(object: &Value) -> Vec<(String, u64)> {
+    let name = |name: String| if name == "none" { "none (code, data)".to_owned() } else { name };
+    counts(object).into_iter().map(|(language, n)| (name(language), n)).collect()
+}
+
+fn readable_counts(object: &Value) -> Vec<(String, u64)> {
+    counts(object).into_iter().map(|(name, n)| (readable(&name), n)).collect()
 }
 
 fn readable(name: &str) -> String {

@@ -19,6 +19,8 @@ pub struct Step {
     pub bytes_out: u64,
     /// Reasons and how many documents each removed.
     pub removed: Vec<(String, u64)>,
+    /// Changes inside documents that went on, and how many.
+    pub changed: Vec<(String, u64)>,
 }
 
 /// Height of one step's row.
@@ -26,7 +28,7 @@ const ROW: f64 = 46.0;
 /// Height of the bar in it.
 const BAR: f64 = 26.0;
 /// Widest bar and where it begins.
-const WIDTH: f64 = 430.0;
+const WIDTH: f64 = 370.0;
 const LEFT: f64 = 150.0;
 
 /// The picture: one bar a step, as wide as the documents that are left, joined to the next.
@@ -73,24 +75,21 @@ fn row(top: f64, name: &str, documents: u64, size: u64, before: f64, after: f64)
     }
 }
 
-/// The share that a step removed and its main reason, short enough for the margin of the picture.
+/// What a step took out and its main reason, or what it changed, short enough for the margin of the picture.
 fn what_left(step: &Step) -> String {
     let gone = step.documents_in.saturating_sub(step.documents_out);
+    let first =
+        |pairs: &[(String, u64)]| pairs.first().map(|(name, _)| name.chars().take(34).collect::<String>());
     if gone == 0 {
-        let shrunk = step.bytes_in.saturating_sub(step.bytes_out);
-        return if shrunk > 0 {
-            format!("{} rewritten, none removed", bytes(shrunk))
-        } else {
-            "none removed".to_owned()
+        return match first(&step.changed) {
+            Some(change) => format!("none; changed: {change}"),
+            None => "none".to_owned(),
         };
     }
     let share = percent(gone as f64 / step.documents_in.max(1) as f64);
-    match step.removed.iter().max_by_key(|(_, n)| *n) {
-        Some((reason, _)) => {
-            let reason: String = reason.chars().take(34).collect();
-            format!("−{share}, most: {reason}")
-        }
-        None => format!("−{share}"),
+    match first(&step.removed) {
+        Some(reason) => format!("−{} ({share}): {reason}", count(gone)),
+        None => format!("−{} ({share})", count(gone)),
     }
 }
 
@@ -108,9 +107,12 @@ pub fn table(steps: &[Step]) -> Markup {
                         td.number { (bytes(step.bytes_in)) }
                         td.number { (bytes(step.bytes_out)) }
                         td.reasons {
-                            @if step.removed.is_empty() { "–" }
+                            @if step.removed.is_empty() && step.changed.is_empty() { "–" }
                             @for (reason, n) in &step.removed {
                                 span.reason { (reason) " " b { (count(*n)) } } " "
+                            }
+                            @for (change, n) in &step.changed {
+                                span.reason.change { (change) " changed " b { (count(*n)) } } " "
                             }
                         }
                     }
@@ -133,12 +135,13 @@ mod tests {
             bytes_in: 5_000_000,
             bytes_out: 4_000_000,
             removed: vec![("few words".into(), 290), ("symbols".into(), 10)],
+            changed: vec![("emails".into(), 7)],
         }];
         let table = table(&steps).into_string();
-        for wanted in ["1,200", "900", "few words", "290", "symbols", "5 MB"] {
+        for wanted in ["1,200", "900", "few words", "290", "symbols", "5 MB", "emails"] {
             assert!(table.contains(wanted), "{wanted} is missing in {table}");
         }
         let picture = picture(&steps).into_string();
-        assert!(picture.contains("−25%, most: few words"), "{picture}");
+        assert!(picture.contains("−300 (25%): few words"), "{picture}");
     }
 }

@@ -55,7 +55,9 @@ pub struct Page {
     pub curation: Vec<funnel::Step>,
     /// Inputs that could not be read: total and examples (input, reason).
     pub skipped: (u64, Vec<(String, String)>),
-    /// Documents by language and by kind.
+    /// Documents held out for measuring.
+    pub held_out: u64,
+    /// Documents by language.
     pub languages: Vec<(String, u64)>,
     /// Documents by kind of input.
     pub kinds: Vec<(String, u64)>,
@@ -142,12 +144,12 @@ impl Page {
                     div {
                         h3 { (label) }
                         table { tbody {
-                            @for (name, n) in rows.iter().take(10) {
+                            @for (name, n) in rows.iter().take(8) {
                                 tr { td { (name) } td.number { (count(*n)) } td.number { (percent(*n as f64 / total.max(1) as f64)) } }
                             }
-                            @if rows.len() > 10 {
-                                @let rest: u64 = rows[10..].iter().map(|r| r.1).sum();
-                                tr { td { (rows.len() - 10) " more" } td.number { (count(rest)) } td.number { (percent(rest as f64 / total.max(1) as f64)) } }
+                            @if rows.len() > 8 {
+                                @let rest: u64 = rows[8..].iter().map(|r| r.1).sum();
+                                tr { td { (rows.len() - 8) " more" } td.number { (count(rest)) } td.number { (percent(rest as f64 / total.max(1) as f64)) } }
                             }
                         } }
                     }
@@ -162,17 +164,23 @@ impl Page {
                     p.say {
                         (count(first.documents_in)) " documents (" (bytes(first.bytes_in)) ") were read; "
                         (count(last.documents_out)) " (" (bytes(last.bytes_out)) ", "
-                        (percent(last.bytes_out as f64 / first.bytes_in.max(1) as f64)) " of the text) were kept."
+                        (percent(last.bytes_out as f64 / first.bytes_in.max(1) as f64)) " of the text) were kept, "
+                        (count(self.held_out)) " of them held out to measure on."
                     }
                 }
                 figure { (funnel::picture(&self.curation)) }
                 details { summary { "Every step with the reason for each removal" } div.scroll { (funnel::table(&self.curation)) } }
                 div.pair { (share(&self.languages, "Kept, by language")) (share(&self.kinds, "Kept, by kind")) }
                 @if *skipped > 0 {
-                    h3 { (count(*skipped)) @if *skipped == 1 { " input" } @else { " inputs" } " could not be read and " @if *skipped == 1 { "was" } @else { "were" } " left out" }
-                    div.scroll { table { tbody {
-                        @for (input, reason) in examples { tr { td { code { (input) } } td { (reason) } } }
-                    } } }
+                    details {
+                        summary {
+                            (count(*skipped)) @if *skipped == 1 { " input" } @else { " inputs" }
+                            " could not be read and " @if *skipped == 1 { "was" } @else { "were" } " left out"
+                        }
+                        div.scroll { table { tbody {
+                            @for (input, reason) in examples { tr { td { code { (input) } } td { (reason) } } }
+                        } } }
+                    }
                 }
             }
         }

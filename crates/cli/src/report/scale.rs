@@ -138,11 +138,13 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A share as a percentage with one decimal below ten: `97%`, `4.2%`.
+/// A share as a percentage with one decimal below ten: `97%`, `4.2%`, `<0.1%`.
 pub fn percent(share: f64) -> String {
     let value = share * 100.0;
-    if value == 0.0 || (10.0..=100.0).contains(&value) {
+    if value == 0.0 || (9.95..=100.0).contains(&value) {
         format!("{value:.0}%")
+    } else if value > 0.0 && value < 0.05 {
+        "<0.1%".to_owned()
     } else {
         format!("{value:.1}%")
     }
@@ -170,6 +172,8 @@ mod tests {
             (duration(425.0), "7 min 05 s"),
             (duration(7800.0), "2 h 10 min"),
             (percent(0.042), "4.2%"),
+            (percent(0.0001), "<0.1%"),
+            (percent(0.0997), "10%"),
             (percent(0.973), "97%"),
         ];
         for (got, wanted) in cases {
