@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use arrow::array::{Array, AsArray, FixedSizeBinaryArray, FixedSizeListArray, RecordBatch, UInt64Array};
-use arrow::datatypes::UInt32Type;
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
+use arrow_array::{Array, FixedSizeBinaryArray, FixedSizeListArray, RecordBatch, UInt64Array};
 use ledger::atomic::AtomicDir;
 use ledger::progress::{Progress, Task, Unit};
 use ledger::seed::Seed;

@@ -38,7 +38,7 @@ pub(super) fn read(
 fn read_parts(input: &Input, settings: &Settings, stream: &mut dyn BufRead, sink: &mut dyn Sink) -> Flow {
     let part_bytes = settings.text_part_bytes as usize;
     let (mut part, mut line) = (Vec::new(), Vec::new());
-    let (mut part_start, mut offset) = (0u64, 0u64);
+    let (mut part_start, mut offset, mut cut) = (0u64, 0u64, false);
     let utf16 = match stream.fill_buf() {
         Ok(head) => head.starts_with(&[0xFF, 0xFE]) || head.starts_with(&[0xFE, 0xFF]),
         Err(error) => return sink.skip(input.name.clone(), format!("cannot be read: {error}")),
@@ -67,7 +67,8 @@ fn read_parts(input: &Input, settings: &Settings, stream: &mut dyn BufRead, sink
         let at_end = matches!(end, Line::End);
         let blank = line.iter().all(u8::is_ascii_whitespace);
         if at_end || (blank && part.len() >= part_bytes) || part.len() >= 2 * part_bytes {
-            let only = at_end && part_start == 0;
+            let only = at_end && !cut;
+            cut = true;
             let place = if only { input.name.clone() } else { format!("{}:byte {part_start}", input.name) };
             let bytes = std::mem::take(&mut part);
             if !bytes.iter().all(u8::is_ascii_whitespace) || only {
@@ -81,12 +82,15 @@ fn read_parts(input: &Input, settings: &Settings, stream: &mut dyn BufRead, sink
         match end {
             Line::End => return Flow::Continue(()),
             Line::TooLong => {
+                cut = true;
                 let limit = settings.max_input_document_bytes;
                 sink.skip(
                     format!("{}:byte {offset}", input.name),
                     format!("the line has more than {limit} bytes"),
                 )?;
             }
+            // The blank line between two parts belongs to neither.
+            Line::Whole if part.is_empty() && blank => part_start = offset + consumed,
             Line::Whole => {
                 part.extend_from_slice(&line);
                 part.push(b'\n');

@@ -4,9 +4,9 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Schema};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Schema};
 use ledger::progress::Task;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -104,8 +104,28 @@ fn is_text(schema: &Schema, name: &str) -> bool {
 }
 
 fn strings(batch: &RecordBatch, name: &str) -> Option<StringArray> {
-    let column = batch.column_by_name(name)?;
-    cast(column, &DataType::Utf8).ok()?.as_string_opt::<i32>().cloned()
+    plain_strings(batch.column_by_name(name)?)
+}
+
+/// A text column in whatever layout its writer chose, as plain strings. By hand: Arrow's general cast would bring
+/// four more crates and a minute of building.
+fn plain_strings(column: &dyn Array) -> Option<StringArray> {
+    Some(match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().clone(),
+        DataType::LargeUtf8 => column.as_string::<i64>().iter().collect(),
+        DataType::Utf8View => column.as_string_view().iter().collect(),
+        DataType::Dictionary(_, _) => {
+            let dictionary = column.as_any_dictionary();
+            let values = plain_strings(dictionary.values())?;
+            let keys = dictionary.normalized_keys();
+            let text = |row: usize| {
+                let seen = dictionary.keys().is_valid(row) && values.is_valid(keys[row]);
+                seen.then(|| values.value(keys[row]))
+            };
+            (0..column.len()).map(text).collect()
+        }
+        _ => return None,
+    })
 }
 
 /// Runs a step of the Parquet library, whose answer to some malformed files is a panic.

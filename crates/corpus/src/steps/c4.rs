@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, StringBuilder};
+use arrow_array::RecordBatch;
+use arrow_array::builder::StringBuilder;
 
 use super::words::words;
 use super::{Removed, Step};

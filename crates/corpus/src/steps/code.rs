@@ -1,7 +1,7 @@
 //! The rules for source code and data files: line lengths and alphanumeric fraction (Codex, The Stack, RedPajama),
 //! generated files (Codex, The Stack), letters, XML in disguise, data files (StarCoder), encoded data (StarCoder2).
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 
 use super::measure::{self, Bound, Measure};
 use super::{Removed, Step, Verdict};

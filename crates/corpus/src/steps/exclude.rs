@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 
 use super::{Removed, Step, Verdict};
 use crate::Error;

@@ -1,7 +1,7 @@
 //! FineWeb's own quality rules (Penedo et al. 2024, section 3.6) for web pages and plain text. Documentation is
 //! spared: lists, tables and code lines are what it is made of.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 
 use super::gopher_repetition::duplicates;
 use super::measure::{self, Bound, Measure};

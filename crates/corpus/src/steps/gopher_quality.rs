@@ -1,7 +1,7 @@
 //! The quality rules of Gopher (Rae et al. 2021, A1.1) for prose. Words are counted between spaces, as in the
 //! paper, where datatrove counts tokens of a linguistic tokenizer.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 
 use super::measure::{self, Bound, Measure};
 use super::words::{is_unspaced, words};

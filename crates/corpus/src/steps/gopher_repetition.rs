@@ -1,7 +1,7 @@
 //! The repetition rules of Gopher (Rae et al. 2021, table A1) for prose, counted as datatrove counts them:
 //! a repetition is every occurrence after the first. Fractions are of bytes, not characters.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use rustc_hash::{FxHashMap, FxHashSet};
 use xxhash_rust::xxh3::xxh3_64;
 

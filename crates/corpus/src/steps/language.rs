@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Float64Builder, RecordBatch, StringBuilder};
+use arrow_array::RecordBatch;
+use arrow_array::builder::{Float64Builder, StringBuilder};
 use whatlang::Lang;
 
 use super::{Removed, Step};

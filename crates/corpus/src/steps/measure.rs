@@ -82,7 +82,7 @@ mod tests {
         check(0.25, Bound::FractionAtMost(0.5), true, Some(0.5));
         check(0.5, Bound::FractionAtMost(0.5), true, Some(0.0));
         check(0.75, Bound::FractionAtMost(0.5), false, Some(0.0));
-        check(0.9, Bound::FractionAtLeast(0.8), true, Some(0.4999999999999999));
+        check(0.75, Bound::FractionAtLeast(0.5), true, Some(0.5));
         check(0.7, Bound::FractionAtLeast(0.8), false, Some(0.0));
         check(49.0, Bound::AtLeast(50.0), false, None);
         check(50.0, Bound::AtLeast(50.0), true, None);

@@ -19,7 +19,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{self, Row, Rows};
@@ -159,7 +159,7 @@ fn judge(
         }
         quality.push(row_quality);
     }
-    let quality = std::sync::Arc::new(arrow::array::Float64Array::from(quality));
+    let quality = std::sync::Arc::new(arrow_array::Float64Array::from(quality));
     let batch = batch::with_column(&batch, step, "quality", quality)?;
     Ok((batch::keep_rows(&batch, step, keep)?, removed))
 }

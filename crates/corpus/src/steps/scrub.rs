@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, StringBuilder};
+use arrow_array::RecordBatch;
+use arrow_array::builder::StringBuilder;
 use regex::{Captures, Regex};
 
 use super::{Removed, Step};

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeBinaryBuilder, FixedSizeListArray, RecordBatch, UInt32Array};
-use arrow::datatypes::{DataType, Field};
+use arrow_array::builder::FixedSizeBinaryBuilder;
+use arrow_array::{ArrayRef, FixedSizeListArray, RecordBatch, UInt32Array};
+use arrow_schema::{DataType, Field};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::words::token_hashes;
@@ -70,7 +71,7 @@ impl Step for Sign {
     }
 
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
-        let failed = |cause: arrow::error::ArrowError| Error::Batch { step: NAME, reason: cause.to_string() };
+        let failed = |cause: arrow_schema::ArrowError| Error::Batch { step: NAME, reason: cause.to_string() };
         let mut fingerprints = FixedSizeBinaryBuilder::new(16);
         let mut signatures = Vec::with_capacity(batch.num_rows() * self.functions.len());
         for row in Rows::of(&batch, NAME)?.iter() {
