@@ -118,18 +118,12 @@ impl Task<'_> {
                     values.transposed(),
                     Accumulate::Overwrite,
                 );
-                for stacked in 0..height {
+                for (stacked, &along) in along.iter().enumerate() {
                     let (head, i) = (stacked / rows, stacked % rows);
                     let row = stacked * count..(stacked + 1) * count;
                     let seen = Seen::in_block(starts[query + i] as usize, query + i + 1, block, count);
                     let log_sum = self.saved.log_sums[(token + i) * shape.heads + heads + head];
-                    score_gradients(
-                        &mut scores[row.clone()],
-                        &mut dscores[row],
-                        seen,
-                        log_sum,
-                        along[stacked],
-                    );
+                    score_gradients(&mut scores[row.clone()], &mut dscores[row], seen, log_sum, along);
                 }
                 let scores = View::new(scores, height, count, count);
                 let dscores = View::new(dscores, height, count, count);
