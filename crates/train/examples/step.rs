@@ -8,7 +8,7 @@
 // An example is its own command line.
 #![allow(clippy::print_stdout)]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kernels::gemm::Precision;
 use kernels::reduce;
@@ -108,6 +108,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     let (best, median) = (timed[0], timed[timed.len() / 2]);
     let tokens = batch.tokens() as f64;
     let flops = config.training_flops_per_token(seq_len) * tokens;
+    let peak = kernels::gemm::measured_peak_gflops(arguments.precision, Duration::from_millis(300));
     Ok(json!({
         "program": "altiplano",
         "version": env!("CARGO_PKG_VERSION"),
@@ -119,6 +120,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
         "tokens_per_second": tokens / median,
         "best_tokens_per_second": tokens / best,
         "gflops": flops / median / 1e9,
+        "peak_gflops": peak,
         "peak_rss_mib": peak_rss_mib(),
         "losses": losses,
         "gradient_norms": norms,
