@@ -72,12 +72,12 @@ impl Settings {
 /// Llama 3. Errors when the settings are out of limits, or when the texts do not reach the
 /// vocabulary: it is never filled up with tokens that do not occur.
 pub fn train(
-    texts: impl Iterator<Item = impl AsRef<str>>,
+    texts: impl IntoIterator<Item = impl AsRef<str>>,
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Tokenizer, Error> {
     settings.validate()?;
-    let counts = count_pieces(texts, progress);
+    let counts = count_pieces(texts.into_iter(), progress);
     let merges = find_merges(&counts, settings, progress)?;
     let mut tokens: Vec<Vec<u8>> = (0..=255u8).map(|byte| vec![byte]).collect();
     for &(left, right) in &merges {
