@@ -12,7 +12,7 @@ fn tokenizer() -> Tokenizer {
     let texts = ["What is the name of the crate? I am a small model, and I spell apple: a p p l e."; 8];
     tokenizer::train::train(
         texts,
-        &tokenizer::train::Settings { vocab_size: 600, ..Default::default() },
+        &tokenizer::train::Settings { vocab_size: 540, ..Default::default() },
         &Silent,
     )
     .unwrap()

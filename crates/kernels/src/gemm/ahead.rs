@@ -43,7 +43,8 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Nothing to bring near.
+    /// Nothing to bring near: for products whose operands are in the cache already.
+    #[allow(dead_code)] // Only some ways of cutting a product have such operands.
     pub const NONE: Self = Self {
         first: Unit { start: std::ptr::null(), step: 0, jump: 0 },
         across: 1,
