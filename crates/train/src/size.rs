@@ -70,7 +70,7 @@ impl Size {
     pub fn plan(self) -> Plan {
         let (model, rows, seq_len, accumulation, tokens, learning_rate, warmup_fraction) = match self {
             Self::Nano => (nano(), 8, 256, 1, 400_000, 3e-3, 0.05),
-            Self::Tiny => (tiny(), 8, 512, 1, 1_500_000, 2e-3, 0.05),
+            Self::Tiny => (tiny(), 8, 512, 1, 600_000, 2e-3, 0.05),
             // Twenty tokens a parameter (Hoffmann et al. 2022), in batches of half a million.
             Self::Small => (small(), 8, 1024, 64, 2_500_000_000, 6e-4, 0.02),
             Self::B1 => (meta("1b"), 1, 8192, 512, 9_000_000_000_000, 3e-4, 0.001),
