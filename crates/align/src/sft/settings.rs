@@ -133,7 +133,7 @@ impl Settings {
         let tokens = self.tokens.map_or_else(
             || match parameters {
                 ..1e6 => 300_000,
-                ..2e7 => 1_200_000,
+                ..2e7 => 1_000_000,
                 _ => 20_000_000,
             },
             |tokens| tokens.0,
