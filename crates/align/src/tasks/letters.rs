@@ -7,22 +7,28 @@ use ledger::seed::Rng;
 pub(super) struct Words {
     train: Vec<&'static str>,
     held_out: Vec<&'static str>,
+    made_up: words::MadeUp,
 }
 
 impl Words {
     pub(super) fn new() -> Self {
         let (held_out, train) =
             words::spelled().into_iter().partition(|word| side(&fact(word)) == Split::HeldOut);
-        Self { train, held_out }
+        Self { train, held_out, made_up: words::MadeUp::new() }
     }
 
-    fn pick(&self, split: Split, rng: &mut Rng) -> &'static str {
-        let words: &[&'static str] = match split {
-            Split::Train => &self.train,
-            Split::HeldOut => &self.held_out,
-        };
-        let word: &&str = rng.pick(words);
-        word
+    /// A real word to be measured on; to learn from, a real one or, two times in three, a made-up one.
+    fn pick(&self, split: Split, rng: &mut Rng) -> String {
+        match split {
+            Split::HeldOut => words::pick(&self.held_out, rng).to_owned(),
+            Split::Train if rng.below(3) == 0 => words::pick(&self.train, rng).to_owned(),
+            Split::Train => loop {
+                let word = self.made_up.word(rng);
+                if side(&fact(&word)) == Split::Train {
+                    return word;
+                }
+            },
+        }
     }
 
     /// `Spell the word apple.`, `a p p l e`.
@@ -37,7 +43,7 @@ impl Words {
             "What are the letters of {}?",
             "Write {} letter by letter.",
         ];
-        let word = self.pick(split, rng);
+        let word = &self.pick(split, rng);
         let reply = spaced(word.chars());
         Item::new(
             Kind::Spelling,
@@ -51,7 +57,7 @@ impl Words {
 
     /// `How many letters are in apple?`, `a1 p2 p3 l4 e5: 5`; `How many times is p in apple?`, `a0 p1 p2 l2 e2: 2`.
     pub(super) fn counting(&self, split: Split, rng: &mut Rng) -> Item {
-        let word = self.pick(split, rng);
+        let word = &self.pick(split, rng);
         if rng.below(2) == 0 {
             const WORDINGS: [&str; 6] = [
                 "How many letters are in {}?",
@@ -92,7 +98,7 @@ impl Words {
             "Write {} in reverse.",
             "Reverse the word {}.",
         ];
-        let word = self.pick(split, rng);
+        let word = &self.pick(split, rng);
         let answer = spaced(word.chars().rev());
         let reply = format!("{}: {answer}", spaced(word.chars()));
         Item::new(Kind::Reversing, fact(word), worded(rng, &WORDINGS, word), reply, answer, Check::Final)

@@ -1,5 +1,8 @@
 //! The closed word lists that the letter and list tasks draw from.
-//! Everyday words, so that a small vocabulary splits most of them into short pieces that many words share.
+//! Everyday words, so that a small vocabulary splits most of them into short pieces that many words share, and words made
+//! up of syllables.
+
+use ledger::seed::Rng;
 
 /// Words for spelling, counting letters and reversing letters: three to eight letters, a to z.
 const SPELLED: &str = "
@@ -33,6 +36,59 @@ const LISTED: &str = "
 apple ball cat dog egg fish goat hat ice jam king lamp moon nest oil pen queen rain sun tree urn van wolf yard zoo
 ant bread cloud desk fork glass house ink juice kite leaf milk nose orange paper road salt table wine year
 ";
+
+/// How made-up syllables begin and end. Together they hold nearly every run of letters that a small vocabulary makes
+/// one token of, so that a model meets the letters of each in training; a list of real words alone left half of the
+/// held-out words with a token that no training word has.
+const ONSETS: &str = "
+b bl br c ch cl cr d dr f fl fr g gl gr h j k l m n p ph pl pr qu r s sc scr sh sk sl sm sn sp spr st str sw t th tr tw
+v w wh y z
+";
+const RIMES: &str = "
+ab able ack act ad ade age aid ail ain air ake ale all alk am ame amp an ance and ane ang ange ank ans ant ap ape ar ard
+are ark arm art ase ash ask ass ast aste at atch ate ath ave aw ay az ea each ead eak eal eam ean ear east eat eck ect
+ed ee eed eek eel een eep eer eet eg el ell elp em emp en ence end ent er ere erm ern ert erve es ess est et ew ex ey
+ib ice ick id idd ide ie ield ier iff ife ift ig ight ike il ile ill im ime in ind ine ing ink int ip ipe ir ird ire is
+ise ish isk iss ist it ite ive ix ize oad oar oat ob ock od ode oe og oil oin oint ok oke ol old ole oll olt om ome on
+ond one ong oo ood ook ool oom oon oop oor oot op ope or ord ore ork orm orn ort ose oss ost ot ote oth other ouch oud
+ough ould ound ount our ouse out ove ow own ox oy ub uck ud ude uff ug uide uit ul ull um ump un unch und ung unk up ur
+ure urn us use ush ust ut ute uy y
+";
+const MIDDLES: &str = "b bb c ck ct d dd f ff fl g gg l ll lt m mm mp n nd ng nk nn nt p pp pt r rd rk rr rt s ss st t tt th v x z";
+
+/// Makes up words of one to three syllables, three to nine letters.
+pub(super) struct MadeUp {
+    onsets: Vec<&'static str>,
+    rimes: Vec<&'static str>,
+    middles: Vec<&'static str>,
+}
+
+impl MadeUp {
+    pub(super) fn new() -> Self {
+        let list = |text: &'static str| text.split_whitespace().collect();
+        Self { onsets: list(ONSETS), rimes: list(RIMES), middles: list(MIDDLES) }
+    }
+
+    pub(super) fn word(&self, rng: &mut Rng) -> String {
+        loop {
+            // One word in eight begins with a vowel.
+            let mut word = if rng.below(8) == 0 { String::new() } else { pick(&self.onsets, rng).to_owned() };
+            word += pick(&self.rimes, rng);
+            for _ in 0..rng.below(3) {
+                word += pick(&self.middles, rng);
+                word += pick(&self.rimes, rng);
+            }
+            if (3..=9).contains(&word.len()) {
+                return word;
+            }
+        }
+    }
+}
+
+/// One of the words.
+pub(super) fn pick<'a>(words: &[&'a str], rng: &mut Rng) -> &'a str {
+    rng.pick::<&str>(words)
+}
 
 /// The words that the letter tasks spell, count and reverse.
 pub(super) fn spelled() -> Vec<&'static str> {
@@ -94,6 +150,19 @@ mod tests {
                 assert!(seen.insert(*word), "{word} occurs twice");
                 assert!(word.len() <= 8 && word.bytes().all(|byte| byte.is_ascii_lowercase()), "{word}");
             }
+        }
+    }
+
+    #[test]
+    fn made_up_words_are_plain_and_many() {
+        let (made_up, mut rng) = (MadeUp::new(), ledger::seed::Seed(1).stream("test", 0));
+        let words: std::collections::HashSet<String> = (0..1000).map(|_| made_up.word(&mut rng)).collect();
+        assert!(words.len() > 900, "{}", words.len());
+        for word in words {
+            assert!(
+                (3..=9).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_lowercase()),
+                "{word}"
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::scale::{Scale, figures, round_domain};
+use super::scale::{Scale, figures, round_ticks};
 
 /// One curve. `class` is the colour's name in the style sheet (`one`, `two`, `three`).
 pub struct Series {
@@ -37,6 +37,9 @@ impl Series {
         self
     }
 }
+
+/// Up to so many marked points have their values beside them.
+const LABELLED: usize = 12;
 
 /// How values are written on an axis.
 pub type Format = fn(f64) -> String;
@@ -97,17 +100,18 @@ impl LinePlot {
         };
         let (x_low, x_high) = extent(|p| p.0);
         let (y_low, y_high) = extent(|p| p.1);
-        let (y_low, y_high) = round_domain(if self.y_from_zero { 0.0 } else { y_low }, y_high, 5);
+        let y_ticks = round_ticks(if self.y_from_zero { 0.0 } else { y_low }, y_high, 5);
         let x = if self.x_logarithmic {
             Scale::logarithmic(x_low, x_high, left, self.width - right)
         } else {
             Scale::linear(x_low, x_high, left, self.width - right)
         };
-        let y = Scale::linear(y_low, y_high, self.height - bottom, top);
+        let (y_first, y_last) = (y_ticks[0], y_ticks[y_ticks.len() - 1]);
+        let y = Scale::linear(y_first, y_last, self.height - bottom, top);
         let floor = self.height - bottom;
         html! {
             svg.plot viewBox={ "0 0 " (self.width) " " (self.height) } role="img" aria-label=(self.title) {
-                @for tick in y.ticks(5) {
+                @for &tick in &y_ticks {
                     line.grid x1=(left) x2=(self.width - right) y1=(px(y.at(tick))) y2=(px(y.at(tick))) {}
                     text.tick x=(left - 8.0) y=(px(y.at(tick) + 3.5)) text-anchor="end" { ((self.y_format)(tick)) }
                 }
@@ -143,6 +147,9 @@ impl LinePlot {
                 @for (a, b) in &points {
                     circle class={ "mark " (series.class) } cx=(px(x.at(*a))) cy=(px(y.at(*b))) r="4" {
                         title { ((self.x_format)(*a)) ": " ((self.y_format)(*b)) }
+                    }
+                    @if points.len() <= LABELLED {
+                        text.tick x=(px(x.at(*a))) y=(px(y.at(*b) - 10.0)) text-anchor="middle" { ((self.y_format)(*b)) }
                     }
                 }
             }

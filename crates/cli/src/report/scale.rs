@@ -54,14 +54,16 @@ impl Scale {
     }
 }
 
-/// The domain `low..high` widened to round values, so that a curve does not touch the frame.
-pub fn round_domain(low: f64, high: f64, wanted: usize) -> (f64, f64) {
+/// About `wanted` round values from at most `low` to at least `high`, so that a curve does not touch the frame.
+pub fn round_ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     if !(low.is_finite() && high.is_finite()) {
-        return (0.0, 1.0);
+        return vec![0.0, 1.0];
     }
     let span = if high > low { high - low } else { low.abs().max(1.0) };
     let step = round_step(span / wanted.max(1) as f64);
-    ((low / step).floor() * step, (high / step).ceil() * step)
+    let first = (low / step).floor() as i64;
+    let last = ((high / step).ceil() as i64).max(first + 1);
+    (first..=last).map(|i| i as f64 * step).collect()
 }
 
 /// The nearest of 1, 2, 2.5, 5 times a power of ten that is not below `raw`.
@@ -188,6 +190,8 @@ mod tests {
         let scale = Scale::logarithmic(300.0, 4096.0, 0.0, 100.0);
         assert_eq!(scale.ticks(8), [4096.0, 2048.0, 1024.0, 512.0]);
         assert!((scale.at(4096.0) - 100.0).abs() < 1e-9);
-        assert_eq!(round_domain(1.93, 8.4, 4), (0.0, 10.0));
+        assert_eq!(round_ticks(1.93, 8.4, 4), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(round_ticks(3.0, 3.0, 4), [3.0, 4.0]);
+        assert_eq!(round_ticks(f64::INFINITY, f64::NEG_INFINITY, 4), [0.0, 1.0]);
     }
 }
