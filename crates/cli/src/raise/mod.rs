@@ -146,7 +146,7 @@ impl Context<'_> {
 }
 
 /// The verb and options that continue a run: everything else is read from its recipe.toml.
-pub fn again(root: &Path) -> String {
+fn again(root: &Path) -> String {
     let inside = root.parent().is_some_and(|parent| parent == Path::new("runs"));
     match root.file_name() {
         Some(name) if inside => format!("raise --name {}", name.to_string_lossy()),
@@ -272,7 +272,8 @@ fn run_stage(context: &mut Context, name: &'static str, force: bool) -> Result<(
             return Err(error);
         }
     };
-    let seconds = clock.elapsed().as_secs_f64();
+    // Training that was interrupted counts all its parts.
+    let seconds = made.summary["seconds"].as_f64().unwrap_or(0.0).max(clock.elapsed().as_secs_f64());
     let mut summary = made.summary;
     if let Value::Object(fields) = &mut summary {
         fields.insert("line".to_owned(), made.line.clone().into());

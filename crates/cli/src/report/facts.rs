@@ -10,7 +10,7 @@ use super::page::{Curves, Fact, Page, Sample};
 use super::scale::{bytes, count, duration, figures, percent, short};
 use super::{dots, funnel, lineage};
 use crate::errors::Error;
-use crate::raise::{STAGES, again};
+use crate::raise::STAGES;
 
 /// Reads everything that the page shows. What a run has not reached yet is left empty.
 pub fn gather(run: &Run) -> Result<Page, Error> {
@@ -41,7 +41,7 @@ pub fn gather(run: &Run) -> Result<Page, Error> {
         accuracy,
         samples: samples(summary("eval")),
         stages: stages(run),
-        repeat: repeat(run),
+        repeat: repeat(run, &name),
         resolved,
         name,
     })
@@ -268,12 +268,12 @@ fn stages(run: &Run) -> Vec<lineage::Stage> {
     STAGES.iter().filter(|name| **name != "report").filter_map(stage).collect()
 }
 
-fn repeat(run: &Run) -> Vec<(String, String)> {
+fn repeat(run: &Run, name: &str) -> Vec<(String, String)> {
     let manifest = run.manifest();
     let machine = &manifest.machine;
     let row = |label: &str, value: String| (label.to_owned(), value);
     vec![
-        row("command", format!("alti {} --recipe recipe.toml", again(run.root()))),
+        row("command", format!("alti raise --name {name} --recipe recipe.toml")),
         row("recipe.toml", std::fs::read_to_string(run.recipe()).unwrap_or_default().trim().to_owned()),
         row("commit", manifest.commit.clone()),
         row("toolchain", manifest.toolchain.clone()),

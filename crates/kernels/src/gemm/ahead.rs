@@ -43,16 +43,10 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Nothing to bring near: for products whose operands are in the cache already.
-    #[allow(dead_code)] // Only some ways of cutting a product have such operands.
-    pub const NONE: Self = Self {
-        first: Unit { start: std::ptr::null(), step: 0, jump: 0 },
-        across: 1,
-        across_step: 0,
-        down_step: 0,
-        next: 0,
-        count: 0,
-    };
+    /// Nothing to bring near.
+    pub fn nothing() -> Self {
+        Self::words(std::ptr::null(), 0)
+    }
 
     /// The memory that a strip will be packed from.
     pub fn strip(strip: &Strip) -> Self {

@@ -1,8 +1,8 @@
 //! Tiles of up to 6 x 16 with AVX2: 12 of the 16 registers hold sums.
 
-use super::kernel::{Format, Kernel, Strip, Tile, tiles};
+use super::avx2_pack::pack;
+use super::kernel::{Format, Kernel, Tile, tiles};
 use super::micro::{Single, Vector, Widening, multiply};
-use super::portable;
 use std::arch::x86_64::*;
 
 const LANES: usize = 8;
@@ -35,7 +35,7 @@ pub(super) static WIDENING: Kernel = Kernel {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn single<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's contract is the same.
-    unsafe { multiply::<Single<__m256>, ROWS, VECTORS>(tile, COLUMNS) }
+    unsafe { multiply::<Single<__m256>, ROWS, VECTORS>(tile) }
 }
 
 /// # Safety
@@ -43,15 +43,7 @@ unsafe fn single<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn widening<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's contract is the same.
-    unsafe { multiply::<Widening<__m256>, ROWS, VECTORS>(tile, COLUMNS) }
-}
-
-/// # Safety
-/// As [`super::kernel::PackFunction`].
-#[target_feature(enable = "avx2,fma")]
-unsafe fn pack(target: *mut u32, width: usize, strip: &Strip, format: Format) {
-    // SAFETY: the caller's contract is the same.
-    unsafe { portable::pack(target, width, strip, format) }
+    unsafe { multiply::<Widening<__m256>, ROWS, VECTORS>(tile) }
 }
 
 impl Vector for __m256 {

@@ -64,7 +64,7 @@ pub(super) static EMULATED_PAIRS: Kernel = Kernel {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn single<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's contract is the same.
-    unsafe { multiply::<Single<__m512>, ROWS, VECTORS>(tile, COLUMNS) }
+    unsafe { multiply::<Single<__m512>, ROWS, VECTORS>(tile) }
 }
 
 /// # Safety
@@ -72,7 +72,7 @@ unsafe fn single<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn widening<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's contract is the same.
-    unsafe { multiply::<Widening<__m512>, ROWS, VECTORS>(tile, COLUMNS) }
+    unsafe { multiply::<Widening<__m512>, ROWS, VECTORS>(tile) }
 }
 
 /// # Safety
@@ -80,7 +80,7 @@ unsafe fn widening<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 unsafe fn pairs<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's contract is the same.
-    unsafe { multiply::<DotPairs, ROWS, VECTORS>(tile, COLUMNS) }
+    unsafe { multiply::<DotPairs, ROWS, VECTORS>(tile) }
 }
 
 /// # Safety
@@ -89,7 +89,7 @@ unsafe fn pairs<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn emulated_pairs<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's contract is the same.
-    unsafe { multiply::<super::micro::EmulatedPairs<__m512>, ROWS, VECTORS>(tile, COLUMNS) }
+    unsafe { multiply::<super::micro::EmulatedPairs<__m512>, ROWS, VECTORS>(tile) }
 }
 
 impl Vector for __m512 {
@@ -168,7 +168,7 @@ impl Step for DotPairs {
     type Right = __m512bh;
 
     #[inline(always)]
-    unsafe fn left(left: *const u32, _rows: usize) -> __m512bh {
+    unsafe fn left(left: *const u32, _step: usize) -> __m512bh {
         // SAFETY: both types are 512 bits; the caller promises a word.
         unsafe { std::mem::transmute(__m512::broadcast(left)) }
     }

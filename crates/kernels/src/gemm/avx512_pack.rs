@@ -53,8 +53,11 @@ unsafe fn copy<const ROUND: bool, const PAIRS: bool>(target: *mut u32, width: us
         } else {
             load(source)
         };
-        // SAFETY: there is room for the strip's padded lanes of every word at this pitch.
-        unsafe { _mm512_mask_storeu_epi32(target.cast(), stored, vector) }
+        // SAFETY: there is room for the strip's padded lanes of every word at this pitch. A prefetch touches nothing.
+        unsafe {
+            _mm512_mask_storeu_epi32(target.cast(), stored, vector);
+            _mm_prefetch::<_MM_HINT_T0>(source.wrapping_add(8 * strip.depth_stride).cast());
+        }
         source = source.wrapping_add(if PAIRS { 2 * strip.depth_stride } else { strip.depth_stride });
         target = target.wrapping_add(width);
     }

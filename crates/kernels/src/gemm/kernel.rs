@@ -31,10 +31,10 @@ impl Format {
 /// One tile: C (rows x columns) gets the product of two packed strips of `depth` values of K.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile {
-    /// Words of the left strip, as many a step of K as the tile has rows.
-    pub left: *const u32,
-    /// Words of the right panel, `Kernel::columns` a step of K.
-    pub right: *const u32,
+    /// Rows of the left strip.
+    pub left: Words,
+    /// Columns of the right panel.
+    pub right: Words,
     pub depth: usize,
     pub c: *mut f32,
     pub c_stride: usize,
@@ -44,6 +44,20 @@ pub(super) struct Tile {
     pub add: bool,
     /// What to bring near for later.
     pub ahead: Unit,
+}
+
+/// Where the words of a strip lie: those of one word of K side by side, `step` words from there to the next ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words {
+    pub start: *const u32,
+    pub step: usize,
+}
+
+impl Words {
+    /// From another word of K on.
+    pub fn advanced(self, words: usize) -> Self {
+        Self { start: self.start.wrapping_add(words * self.step), ..self }
+    }
 }
 
 /// # Safety

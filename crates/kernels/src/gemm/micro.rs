@@ -4,7 +4,7 @@
 //! result has the same bits in a full tile, in an edge tile, and in the one-row tile of a generation step.
 
 use super::ahead;
-use super::kernel::Tile;
+use super::kernel::{Tile, Words};
 use std::marker::PhantomData;
 
 /// Steps of K for each cache line that is brought near.
@@ -49,8 +49,8 @@ pub(super) trait Step {
     type Left: Copy;
     type Right: Copy;
 
-    /// One row's word, and the second one, if there are two, `rows` further on.
-    unsafe fn left(left: *const u32, rows: usize) -> Self::Left;
+    /// One row's word, and the second one, if there are two, `step` further on.
+    unsafe fn left(left: *const u32, step: usize) -> Self::Left;
     unsafe fn right(right: *const u32) -> Self::Right;
     unsafe fn add(sums: Self::Vector, left: Self::Left, right: Self::Right) -> Self::Vector;
     /// A last step of one value, for a left strip without a second one.
@@ -59,17 +59,17 @@ pub(super) trait Step {
     }
 }
 
-/// The micro-kernel, to be inlined into a function that enables `S`'s instruction set. `panel` is the panel's width.
+/// The micro-kernel, to be inlined into a function that enables `S`'s instruction set.
 ///
 /// # Safety
 /// As [`super::kernel::TileFunction`].
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // Rows and vectors index several things at once.
-pub(super) unsafe fn multiply<S: Step, const ROWS: usize, const VECTORS: usize>(tile: &Tile, panel: usize) {
+pub(super) unsafe fn multiply<S: Step, const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller keeps to `TileFunction`; each address below lies in a strip or in a row of C.
     unsafe {
         let mut sums = [[S::Vector::zero(); VECTORS]; ROWS];
-        let mut strips = Strips { left: tile.left, right: tile.right, panel };
+        let mut strips = Strips { left: tile.left, right: tile.right };
         // Where both operands hold pairs, a last single value is one too, with a zero.
         let pairs_only = S::LEFT_WORDS < S::DEPTH;
         let mut steps = if pairs_only { tile.depth.div_ceil(S::DEPTH) } else { tile.depth / S::DEPTH };
@@ -94,9 +94,9 @@ pub(super) unsafe fn multiply<S: Step, const ROWS: usize, const VECTORS: usize>(
         }
         if !pairs_only && !tile.depth.is_multiple_of(S::DEPTH) {
             for vector in 0..VECTORS {
-                let column = S::right(strips.right.add(vector * S::Vector::LANES));
+                let column = S::right(strips.right.start.add(vector * S::Vector::LANES));
                 for row in 0..ROWS {
-                    sums[row][vector] = S::add_last(sums[row][vector], strips.left.add(row), column);
+                    sums[row][vector] = S::add_last(sums[row][vector], strips.left.start.add(row), column);
                 }
             }
         }
@@ -112,9 +112,8 @@ pub(super) unsafe fn multiply<S: Step, const ROWS: usize, const VECTORS: usize>(
 
 /// Where the micro-kernel stands in the two strips.
 struct Strips {
-    left: *const u32,
-    right: *const u32,
-    panel: usize,
+    left: Words,
+    right: Words,
 }
 
 impl Strips {
@@ -128,18 +127,18 @@ impl Strips {
     ) {
         // SAFETY: the words of one step lie in the strips.
         unsafe {
-            let mut columns = [S::right(self.right); VECTORS];
+            let mut columns = [S::right(self.right.start); VECTORS];
             for vector in 1..VECTORS {
-                columns[vector] = S::right(self.right.add(vector * S::Vector::LANES));
+                columns[vector] = S::right(self.right.start.add(vector * S::Vector::LANES));
             }
             for row in 0..ROWS {
-                let value = S::left(self.left.add(row), ROWS);
+                let value = S::left(self.left.start.add(row), self.left.step);
                 for vector in 0..VECTORS {
                     sums[row][vector] = S::add(sums[row][vector], value, columns[vector]);
                 }
             }
-            self.left = self.left.add(ROWS * S::LEFT_WORDS);
-            self.right = self.right.add(self.panel);
+            self.left.start = self.left.start.add(self.left.step * S::LEFT_WORDS);
+            self.right.start = self.right.start.add(self.right.step);
         }
     }
 }
@@ -155,7 +154,7 @@ impl<V: Vector> Step for Single<V> {
     type Right = V;
 
     #[inline(always)]
-    unsafe fn left(left: *const u32, _rows: usize) -> V {
+    unsafe fn left(left: *const u32, _step: usize) -> V {
         // SAFETY: the caller's contract is the same.
         unsafe { V::broadcast(left) }
     }
@@ -185,9 +184,9 @@ impl<V: Vector> Step for Widening<V> {
     type Right = [V; 2];
 
     #[inline(always)]
-    unsafe fn left(left: *const u32, rows: usize) -> [V; 2] {
-        // SAFETY: the caller promises two words, `rows` apart.
-        unsafe { [V::broadcast(left), V::broadcast(left.add(rows))] }
+    unsafe fn left(left: *const u32, step: usize) -> [V; 2] {
+        // SAFETY: the caller promises two words, `step` apart.
+        unsafe { [V::broadcast(left), V::broadcast(left.add(step))] }
     }
 
     #[inline(always)]
@@ -226,7 +225,7 @@ impl<V: Vector> Step for EmulatedPairs<V> {
     type Right = [V; 2];
 
     #[inline(always)]
-    unsafe fn left(left: *const u32, _rows: usize) -> [V; 2] {
+    unsafe fn left(left: *const u32, _step: usize) -> [V; 2] {
         // SAFETY: the caller's contract is the same.
         unsafe {
             let pair = V::broadcast(left);

@@ -3,7 +3,7 @@
 
 use super::Precision;
 use super::ahead::Unit;
-use super::kernel::{self, Tile};
+use super::kernel::{self, Tile, Words};
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ pub fn measured_peak_gflops(precision: Precision, budget: Duration) -> f64 {
                 let right = vec![0u32; kernel.columns * DEPTH];
                 let mut c = vec![0.0f32; kernel.rows * kernel.columns];
                 let tile = Tile {
-                    left: left.as_ptr(),
-                    right: right.as_ptr(),
+                    left: Words { start: left.as_ptr(), step: kernel.rows },
+                    right: Words { start: right.as_ptr(), step: kernel.columns },
                     depth: DEPTH,
                     c: c.as_mut_ptr(),
                     c_stride: kernel.columns,

@@ -61,14 +61,14 @@ fn round(value: f32) -> u32 {
 /// As [`super::kernel::TileFunction`].
 unsafe fn single<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's contract is the same; every processor has the baseline.
-    unsafe { multiply::<Single<Plain>, ROWS, VECTORS>(tile, LANES) }
+    unsafe { multiply::<Single<Plain>, ROWS, VECTORS>(tile) }
 }
 
 /// # Safety
 /// As [`super::kernel::TileFunction`].
 unsafe fn widening<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
     // SAFETY: the caller's contract is the same; every processor has the baseline.
-    unsafe { multiply::<Widening<Plain>, ROWS, VECTORS>(tile, LANES) }
+    unsafe { multiply::<Widening<Plain>, ROWS, VECTORS>(tile) }
 }
 
 /// A vector that the compiler makes of whatever the baseline has.

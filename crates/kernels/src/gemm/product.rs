@@ -7,7 +7,7 @@
 
 use super::ahead::{Ahead, Unit};
 use super::crew;
-use super::kernel::{K_BLOCK, Kernel, Strip, Tile};
+use super::kernel::{Format, K_BLOCK, Kernel, Strip, Tile, Words};
 use super::packed::Packed;
 use super::scratch::{Kind, Loan};
 use super::{Accumulate, View, ViewMut};
@@ -20,8 +20,12 @@ const RESIDENT: usize = 288;
 /// At this stride, a page of memory, one value of K and the next compete for the same few places in a cache, so a
 /// line that two strips share would be fetched twice. Such strips are packed together, a few values of K at a time.
 const FAR: usize = 1024;
-/// Strips of the streaming operand that are packed together.
-const GROUP: usize = 4;
+/// Rows, or columns, of the streaming operand that are packed together.
+const GROUP: usize = 128;
+/// So few panels are multiplied with left strips where they lie, if that is possible: packing would cost more.
+const FEW_PANELS: usize = 4;
+/// So few tiles are multiplied with right panels where they lie.
+const FEW_TILES: usize = 6;
 /// Below so many multiplications a second thread costs more than it saves.
 const SERIAL: usize = 96 * 96 * 96;
 /// Items for each thread, so that one that is held up leaves its work to others.
@@ -122,67 +126,108 @@ struct Item<'a> {
 impl Item<'_> {
     /// All strips of the left operand are packed, then the panels of the right one meet them, a few at a time.
     fn with_left_resident(&self, worker: &mut Worker) {
-        let depth = self.depth().len();
+        let kernel = self.product.kernel;
+        let depth = self.depth();
         let left = worker.left.reserve(self.left_offset(self.rows.end));
-        self.pack_left(self.rows.clone(), left);
+        let in_place = self.left_in_place();
+        if !in_place {
+            self.pack_left(self.rows.clone(), left);
+        }
+        let strip = |tile: usize| {
+            if in_place {
+                self.left_words(tile)
+            } else {
+                Words { start: left.wrapping_add(self.left_offset(tile)), step: self.tiles.height(tile) }
+            }
+        };
         match self.product.right {
             Right::Packed(b) => {
                 for panel in self.panels.clone() {
-                    let right = b.at(panel, self.depth().start);
-                    let following = b.at(next(panel..panel + 1, &self.panels).start, self.depth().start);
-                    let mut ahead = Ahead::words(following, self.right_words(1, depth));
-                    self.meet_panels(panel..panel + 1, left, right, &mut ahead);
+                    let right = Words { start: b.at(panel, depth.start), step: kernel.columns };
+                    let following = next(panel..panel + 1, &self.panels).start;
+                    let words = self.right_words(1, depth.len());
+                    self.meet_panel(
+                        panel,
+                        strip,
+                        right,
+                        &mut Ahead::words(b.at(following, depth.start), words),
+                    );
                 }
             }
             Right::Unpacked(b) => {
-                let right = worker.right.reserve(self.right_words(GROUP, depth));
-                for panels in groups(&self.panels, b.row_stride()) {
-                    self.pack_right(b, panels.clone(), right);
+                let in_place = kernel.right == Format::F32
+                    && self.rows.len() <= FEW_TILES
+                    && b.col_stride() == 1
+                    && b.row_stride() < FAR;
+                // Vectors are read whole, so the last columns are packed, with zeros beside them.
+                let usable = if in_place { b.cols() / kernel.columns } else { 0 };
+                for panel in self.panels.start..usable.min(self.panels.end) {
+                    let start = b.at(depth.start, panel * kernel.columns).cast();
+                    self.meet_panel(
+                        panel,
+                        strip,
+                        Words { start, step: b.row_stride() },
+                        &mut Ahead::nothing(),
+                    );
+                }
+                let panels = self.panels.start.max(usable)..self.panels.end;
+                let size = group(kernel.columns, b.row_stride());
+                let right = worker.right.reserve(self.right_words(size, depth.len()));
+                for first in panels.clone().step_by(size) {
+                    let group = first..(first + size).min(panels.end);
+                    self.pack_right(b, group.clone(), right);
                     let mut ahead =
-                        Ahead::strip(&self.right_strip(b, next(panels.clone(), &self.panels), self.depth()));
-                    self.meet_panels(panels, left, right, &mut ahead);
+                        Ahead::strip(&right_strip(kernel, b, next(group.clone(), &panels), depth.clone()));
+                    for (index, panel) in group.enumerate() {
+                        let start = right.wrapping_add(self.right_words(index, depth.len()));
+                        self.meet_panel(panel, strip, Words { start, step: kernel.columns }, &mut ahead);
+                    }
                 }
             }
         }
     }
 
-    /// Packed panels, and all of the left strips.
-    fn meet_panels(&self, panels: Range<usize>, left: *const u32, right: *const u32, ahead: &mut Ahead) {
-        let depth = self.depth().len();
-        for (index, panel) in panels.enumerate() {
-            let right = right.wrapping_add(self.right_words(index, depth));
-            for block in self.blocks.clone() {
-                for tile in self.rows.clone() {
-                    self.multiply(
-                        tile,
-                        panel,
-                        block,
-                        left.wrapping_add(self.left_offset(tile)),
-                        right,
-                        ahead,
-                    );
-                }
+    /// One panel, and all of the left strips.
+    fn meet_panel(&self, panel: usize, strip: impl Fn(usize) -> Words, right: Words, ahead: &mut Ahead) {
+        for block in self.blocks.clone() {
+            for tile in self.rows.clone() {
+                self.multiply(tile, panel, block, strip(tile), right, ahead);
             }
         }
     }
 
     /// All panels of the right operand are packed, then the strips of the left one meet them, a few at a time.
     fn with_right_resident(&self, b: View, worker: &mut Worker) {
-        let depth = self.depth().len();
-        let right = worker.right.reserve(self.right_words(self.panels.len(), depth));
+        let Product { kernel, a, .. } = self.product;
+        let depth = self.depth();
+        let right = worker.right.reserve(self.right_words(self.panels.len(), depth.len()));
         self.pack_right(b, self.panels.clone(), right);
-        let left =
-            worker.left.reserve(GROUP * self.product.kernel.rows * self.product.kernel.left.words(depth));
-        for tiles in groups(&self.rows, self.product.a.col_stride()) {
-            self.pack_left(tiles.clone(), left);
-            let mut ahead = Ahead::strip(&self.left_strip(next(tiles.clone(), &self.rows), self.depth()));
-            let start = self.left_offset(tiles.start);
-            for tile in tiles {
-                let left = left.wrapping_add(self.left_offset(tile) - start);
+        let in_place = self.left_in_place();
+        let size = group(kernel.rows, a.col_stride());
+        let left = worker.left.reserve(size * kernel.rows * kernel.left.words(depth.len()));
+        for first in self.rows.clone().step_by(size) {
+            let group = first..(first + size).min(self.rows.end);
+            let mut ahead = Ahead::nothing();
+            if !in_place {
+                self.pack_left(group.clone(), left);
+                ahead = Ahead::strip(&self.left_strip(next(group.clone(), &self.rows), depth.clone()));
+            }
+            let before = self.left_offset(first);
+            for tile in group {
+                let start = left.wrapping_add(self.left_offset(tile) - before);
+                let packed = Words { start, step: self.tiles.height(tile) };
+                let strip = if in_place { self.left_words(tile) } else { packed };
                 for (index, panel) in self.panels.clone().enumerate() {
-                    let right = right.wrapping_add(self.right_words(index, depth));
+                    let start = right.wrapping_add(self.right_words(index, depth.len()));
                     for block in self.blocks.clone() {
-                        self.multiply(tile, panel, block, left, right, &mut ahead);
+                        self.multiply(
+                            tile,
+                            panel,
+                            block,
+                            strip,
+                            Words { start, step: kernel.columns },
+                            &mut ahead,
+                        );
                     }
                 }
             }
@@ -195,8 +240,8 @@ impl Item<'_> {
         tile: usize,
         panel: usize,
         block: usize,
-        left: *const u32,
-        right: *const u32,
+        left: Words,
+        right: Words,
         ahead: &mut Ahead,
     ) {
         let Product { kernel, c, a, .. } = self.product;
@@ -205,18 +250,31 @@ impl Item<'_> {
         let columns = kernel.columns.min(self.product.columns - first_column);
         let before = (block - self.blocks.start) * K_BLOCK;
         let tile = Tile {
-            left: left.wrapping_add(height * kernel.left.words(before)),
-            right: right.wrapping_add(self.right_words(1, before)),
+            left: left.advanced(kernel.left.words(before)),
+            right: right.advanced(kernel.right.words(before)),
             depth: block_range(block, a.cols()).len(),
             c: c.at(first_row, first_column),
             c_stride: c.row_stride(),
             columns,
             add: self.product.add || block > 0,
-            ahead: ahead.next().unwrap_or(Unit::nothing(right)),
+            ahead: ahead.next().unwrap_or(Unit::nothing(right.start)),
         };
-        // SAFETY: both strips were packed for this kernel; the rows and columns lie in C and belong to this item
-        // alone; `select` chose a kernel that the processor can run.
+        // SAFETY: both strips were packed for this kernel, or lie in A or B as it wants them; the rows and columns
+        // lie in C and belong to this item alone; `select` chose a kernel that the processor can run.
         unsafe { kernel.tile(height, columns)(&tile) }
+    }
+
+    /// Whether the rows of A lie as a strip does, and packing them would not pay.
+    fn left_in_place(&self) -> bool {
+        let Product { kernel, a, .. } = self.product;
+        let few = self.panels.len() <= FEW_PANELS;
+        few && kernel.left == Format::F32 && a.row_stride() == 1 && a.col_stride() < FAR
+    }
+
+    /// A tile's rows where they lie.
+    fn left_words(&self, tile: usize) -> Words {
+        let a = self.product.a;
+        Words { start: a.at(self.tiles.start(tile), self.depth().start).cast(), step: a.col_stride() }
     }
 
     /// Packs some tiles' rows, each tile's strip after the one before.
@@ -240,7 +298,7 @@ impl Item<'_> {
         for depth in self.portions(panels.len(), b.row_stride()) {
             let before = self.right_words(1, depth.start - self.depth().start);
             for (index, panel) in panels.clone().enumerate() {
-                let strip = self.right_strip(b, panel..panel + 1, depth.clone());
+                let strip = right_strip(kernel, b, panel..panel + 1, depth.clone());
                 let target = target.wrapping_add(self.right_words(index, self.depth().len()) + before);
                 // SAFETY: the strip lies in B; the caller's loan has room for these panels.
                 unsafe { (kernel.pack)(target, kernel.columns, &strip, kernel.right) }
@@ -286,10 +344,6 @@ impl Item<'_> {
             depth: depth.len(),
         }
     }
-
-    fn right_strip(&self, b: View, panels: Range<usize>, depth: Range<usize>) -> Strip {
-        right_strip(self.product.kernel, b, panels, depth)
-    }
 }
 
 /// The strip of some panels of B.
@@ -306,10 +360,9 @@ pub(super) fn right_strip(kernel: &Kernel, b: View, panels: Range<usize>, depth:
     }
 }
 
-/// The strips of the streaming operand that are packed together.
-fn groups(all: &Range<usize>, depth_stride: usize) -> impl Iterator<Item = Range<usize>> {
-    let (size, end) = (if depth_stride >= FAR { GROUP } else { 1 }, all.end);
-    all.clone().step_by(size).map(move |first| first..(first + size).min(end))
+/// Strips of the streaming operand that are packed together.
+fn group(width: usize, depth_stride: usize) -> usize {
+    if depth_stride >= FAR { (GROUP / width).max(1) } else { 1 }
 }
 
 /// The group after `group`; after the last one, the first.
@@ -338,7 +391,7 @@ impl Cut {
         let blocks = product.a.cols().div_ceil(K_BLOCK);
         let packed = matches!(product.right, Right::Packed(_));
 
-        let left_resident = packed || rows <= columns;
+        let left_resident = packed || rows <= columns.max(FEW_TILES * kernel.rows);
         let most = if blocks == 1 { 2 * RESIDENT } else { RESIDENT };
         let wanted = if threads > 1 { ITEMS * threads } else { 1 };
         let (resident, resident_parts, other_count) = if left_resident {

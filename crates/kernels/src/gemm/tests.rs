@@ -48,7 +48,9 @@ fn kernels_agree_with_the_portable_one() {
         if isa > isa::detected() {
             continue;
         }
-        for (m, n, k) in [(1, 1, 1), (29, 33, 17), (15, 70, 257), (5, 16, 513), (14, 32, 256), (28, 31, 40)] {
+        for (m, n, k) in
+            [(1, 1, 1), (29, 33, 17), (15, 70, 257), (90, 45, 23), (5, 16, 513), (14, 32, 256), (28, 31, 40)]
+        {
             let (a, b) = (values(m * k, 1), values(k * n, 2));
             let a = [View::new(&a, m, k, k), View::new(&a, k, m, m).transposed()];
             let b = [View::new(&b, k, n, n), View::new(&b, n, k, k).transposed()];

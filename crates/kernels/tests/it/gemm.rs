@@ -147,9 +147,10 @@ fn shapes_around_every_edge() {
         check(case(m, n, k));
         check(Case { accumulate: Add, transposed: [true, false], gap: 3, ..case(m, n, k) });
     }
-    check(case(150, 170, 1300)); // Several chunks of K.
-    check(Case { accumulate: Add, ..case(17, 4200, 1030) }); // Several chunks of columns.
-    check(Case { transposed: [true, false], ..case(700, 40, 520) }); // Several blocks of rows.
+    check(case(150, 170, 1300)); // K in several chunks.
+    check(Case { accumulate: Add, ..case(300, 310, 260) }); // Both operands in several parts.
+    check(Case { transposed: [true, false], ..case(700, 40, 520) }); // The right operand resident.
+    check(Case { transposed: [true, false], gap: 1100, ..case(90, 200, 70) }); // Strips packed together.
 }
 
 proptest! {
