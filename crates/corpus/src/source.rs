@@ -124,12 +124,20 @@ impl Inputs {
             Ok(crates) => crates,
             Err(error) => return self.skip("registry", error.to_string()),
         };
+        let first = self.inputs.len();
         for found in crates {
             let name = format!("registry/{}-{}", found.name, found.version);
             let url = found
                 .from_crates_io
                 .then(|| format!("https://docs.rs/crate/{}/{}/source", found.name, found.version));
             self.add_folder(&found.path, &name, url.as_deref(), settings);
+        }
+        // Tables and archives inside crates are fixtures of their tests, often malformed on purpose.
+        for input in
+            self.inputs.extract_if(first.., |input| !matches!(input.container, Container::Document(_)))
+        {
+            let extension = input.path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            *self.ignored.entry(extension).or_default() += 1;
         }
     }
 

@@ -1,5 +1,7 @@
 //! FineWeb's own quality rules (Penedo et al. 2024, section 3.6) for web pages and plain text. Documentation is
-//! spared: lists, tables and code lines are what it is made of.
+//! spared: lists, tables and code lines are what it is made of. The rules presume a paragraph a line, as text from
+//! web pages has it; in plain text wrapped at some width, as books have it, paragraphs are taken for lines, and a long
+//! line with sentences in it is prose whatever it ends with, as where a file holds an article a line.
 
 use arrow_array::RecordBatch;
 
@@ -28,17 +30,39 @@ impl Step for Rules {
     }
 }
 
+/// Plain text whose longest line has at most so many characters is taken as wrapped.
+const WRAPPED_CHARACTERS: usize = 100;
+
+/// From so many characters on, a line of plain text is asked for sentences rather than for its last character.
+const LONG_CHARACTERS: u64 = 300;
+
 /// What the rules measure on a document, in the order in which they judge.
 pub fn measures(row: Row, settings: &FineWeb) -> Vec<Measure> {
+    let plain = row.kind.class == Class::Prose;
+    let trimmed = || row.text.lines().map(str::trim_end);
+    let wrapped = plain && trimmed().all(|line| line.chars().count() <= WRAPPED_CHARACTERS);
     let (mut lines, mut punctuated, mut short) = (0u64, 0u64, 0u64);
-    for line in row.text.lines().map(str::trim_end).filter(|line| !line.trim().is_empty()) {
-        lines += 1;
-        punctuated += u64::from(line.chars().next_back().is_some_and(ends_a_line));
-        short += u64::from(line.chars().count() as u64 <= settings.short_line_characters);
+    let (mut characters, mut sentences, mut last) = (0u64, false, None);
+    for line in trimmed().chain([""]) {
+        if !line.trim_start().is_empty() {
+            characters += line.chars().count() as u64;
+            sentences |= [". ", "! ", "? ", "。"].iter().any(|end| line.contains(end));
+            last = line.chars().next_back();
+            if wrapped {
+                continue;
+            }
+        }
+        if characters > 0 {
+            let prose = plain && sentences && characters >= LONG_CHARACTERS;
+            lines += 1;
+            punctuated += u64::from(prose || last.is_some_and(ends_a_line));
+            short += u64::from(characters <= settings.short_line_characters);
+            (characters, sentences) = (0, false);
+        }
     }
     let repeated = duplicates(row.text.lines().filter(|line| !line.trim().is_empty()));
     let newlines = row.text.trim_end().matches('\n').count() as f64;
-    let characters = (row.text.len() as f64 - newlines).max(1.0);
+    let bytes = (row.text.len() as f64 - newlines).max(1.0);
     let words = words(row.text).count().max(1) as f64;
     let fraction = |part: u64| if lines == 0 { 0.0 } else { part as f64 / lines as f64 };
     vec![
@@ -54,7 +78,7 @@ pub fn measures(row: Row, settings: &FineWeb) -> Vec<Measure> {
         },
         Measure {
             rule: "duplicate_line_characters",
-            value: repeated.bytes as f64 / characters,
+            value: repeated.bytes as f64 / bytes,
             bound: Bound::FractionAtMost(settings.max_duplicate_line_character_fraction),
         },
         Measure {

@@ -1,5 +1,6 @@
 //! The quality rules of Gopher (Rae et al. 2021, A1.1) for prose. Words are counted between spaces, as in the
-//! paper, where datatrove counts tokens of a linguistic tokenizer.
+//! paper, where datatrove counts tokens of a linguistic tokenizer. In documentation, markup is no word and an
+//! address has no length: else badges, rules and lists remove a quarter of the READMEs and changelogs.
 
 use arrow_array::RecordBatch;
 
@@ -32,7 +33,8 @@ impl Step for Quality {
 /// What the rules measure on a document, in the order in which they judge.
 pub fn measures(row: Row, settings: &GopherQuality) -> Vec<Measure> {
     let (mut all, mut alphabetic, mut real, mut real_characters) = (0u64, 0u64, 0u64, 0u64);
-    let (mut ellipses, mut unspaced) = (0u64, 0u64);
+    let (mut ellipses, mut unspaced, mut addresses) = (0u64, 0u64, 0u64);
+    let documentation = row.kind.class == Class::Documentation;
     let mut stop_words = [false; STOP_WORDS.len()];
     for word in words(row.text) {
         all += 1;
@@ -46,7 +48,11 @@ pub fn measures(row: Row, settings: &GopherQuality) -> Vec<Measure> {
         alphabetic += u64::from(letters);
         if letters_or_digits {
             real += 1;
-            real_characters += characters;
+            if documentation && word.contains("://") {
+                addresses += 1;
+            } else {
+                real_characters += characters;
+            }
         }
         ellipses += word.matches("...").count() as u64 + word.matches('…').count() as u64;
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
@@ -70,12 +76,12 @@ pub fn measures(row: Row, settings: &GopherQuality) -> Vec<Measure> {
         measure("too_many_words", real as f64, Bound::AtMost(settings.max_words as f64)),
     ];
     if unspaced * 10 < real_characters.max(1) * 3 {
-        let mean = fraction(real_characters, real);
+        let mean = fraction(real_characters, real - addresses);
         measures.push(measure("words_too_short", mean, Bound::AtLeast(settings.min_mean_word_length)));
         measures.push(measure("words_too_long", mean, Bound::AtMost(settings.max_mean_word_length)));
     }
     let symbols = settings.max_symbol_to_word_ratio;
-    if row.kind.class != Class::Documentation {
+    if !documentation {
         let hashes = row.text.matches('#').count() as u64;
         measures.push(measure("too_many_hash_signs", fraction(hashes, all), Bound::FractionAtMost(symbols)));
     }
@@ -92,7 +98,7 @@ pub fn measures(row: Row, settings: &GopherQuality) -> Vec<Measure> {
     ));
     measures.push(measure(
         "too_few_alphabetic_words",
-        fraction(alphabetic, all),
+        fraction(alphabetic, if documentation { real } else { all }),
         Bound::FractionAtLeast(settings.min_alphabetic_word_fraction),
     ));
     if row.language == Some("en") {

@@ -194,10 +194,12 @@ fn is_public_ipv4(whole: &str, found: &str, at: usize) -> bool {
         || (octets[0] == 100 && (64..128).contains(&octets[1]))
         || (octets[0] == 198 && (18..20).contains(&octets[1]))
         || (octets[0] == 192 && octets[1] == 0 && octets[2] == 0);
-    // Small numbers all through (1.2.3.4, 1.1.1.1) are the examples and object identifiers of code, or the
-    // anycast resolvers that everybody names.
-    let small =
-        octets.iter().all(|&octet| octet < 16) || matches!(octets, [8, 8, 8 | 4, 8 | 4] | [9, 9, 9, 9]);
+    // Small numbers all through are sections and versions (7.3.17.1): of real addresses one in 4,096 looks so.
+    // A first number of 0 to 2 and a second below 40 make an object identifier (2.5.4.33, ITU-T X.660). The
+    // resolvers that everybody names are nobody's.
+    let small = octets.iter().all(|&octet| octet < 32)
+        || (octets[0] <= 2 && octets[1] < 40)
+        || matches!(octets, [8, 8, 8 | 4, 8 | 4] | [9, 9, 9, 9]);
     !special && !small
 }
 
