@@ -40,13 +40,16 @@ pub struct TokenizerSettings {
     pub vocab_size: Option<usize>,
     /// A pair of tokens that occurs less often is not merged.
     pub minimum_pair_count: u64,
+    /// Whether digits are merged into tokens of two and three; absent: from 32,768 tokens on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge_digits: Option<bool>,
     /// At most this many bytes of curated text are read; a vocabulary settles long before a corpus ends.
     pub max_bytes: u64,
 }
 
 impl Default for TokenizerSettings {
     fn default() -> Self {
-        Self { vocab_size: None, minimum_pair_count: 2, max_bytes: 64 << 20 }
+        Self { vocab_size: None, minimum_pair_count: 2, merge_digits: None, max_bytes: 64 << 20 }
     }
 }
 

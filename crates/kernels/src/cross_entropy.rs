@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use crate::isa;
-use crate::math::{exp, max_lanes, sum_lanes};
+use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
 
 /// What the output layer reads.
 #[derive(Clone, Copy)]
@@ -145,10 +145,8 @@ isa::dispatch! {
     fn softmax_gradient<FMA>(logits: &mut [f32], target: usize, weight: f32) -> f32 {
         let largest = max_lanes(logits);
         let at_target = logits[target];
-        for logit in logits.iter_mut() {
-            *logit = exp::<FMA>(*logit - largest);
-        }
-        let sum = sum_lanes(logits.len(), |i| logits[i]);
+        map_lanes(logits, |logit| exp::<FMA>(logit - largest));
+        let sum = sum_lanes([logits], |[logit]| logit);
         let scale = weight / sum;
         for logit in logits.iter_mut() {
             *logit *= scale;

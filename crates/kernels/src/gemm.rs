@@ -26,6 +26,8 @@ mod avx2_pack;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+mod avx512_bf16_pack;
+#[cfg(target_arch = "x86_64")]
 mod avx512_pack;
 
 #[cfg(test)]

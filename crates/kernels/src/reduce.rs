@@ -34,7 +34,7 @@ pub fn copy(to: &mut [f32], from: &[f32]) {
 
 isa::dispatch! {
     fn square_sum<FMA>(block: &[f32]) -> f32 {
-        sum_lanes(block.len(), |i| block[i] * block[i])
+        sum_lanes([block], |[value]| value * value)
     }
 }
 

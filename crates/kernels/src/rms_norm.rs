@@ -77,7 +77,7 @@ isa::dispatch! {
         for ((y, inverse), x) in
             y.chunks_exact_mut(dim).zip(inverse_rms).zip(x.chunks_exact(dim))
         {
-            let squares = sum_lanes(dim, |i| x[i] * x[i]);
+            let squares = sum_lanes([x], |[x]| x * x);
             *inverse = 1.0 / (squares / dim as f32 + epsilon).sqrt();
             for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
                 *y = x * *inverse * weight;
@@ -102,18 +102,20 @@ isa::dispatch! {
 isa::dispatch! {
     fn backward_rows<FMA>(dx: &mut [f32], dweight: &mut [f32], dy: &[f32], x: &[f32], inverse_rms: &[f32], weight: &[f32]) {
         let dim = weight.len();
-                dweight.fill(0.0);
+        dweight.fill(0.0);
         for (((dx, dy), x), &inverse) in dx
             .chunks_exact_mut(dim)
             .zip(dy.chunks_exact(dim))
             .zip(x.chunks_exact(dim))
             .zip(inverse_rms)
         {
-            let along = sum_lanes(dim, |i| dy[i] * weight[i] * x[i]);
+            let along = sum_lanes([dy, weight, x], |[dy, weight, x]| dy * weight * x);
             let mean = along * inverse * inverse * inverse / dim as f32;
-            for i in 0..dim {
-                dx[i] += dy[i] * weight[i] * inverse - x[i] * mean;
-                dweight[i] += dy[i] * x[i] * inverse;
+            for (((dx, dy), x), weight) in dx.iter_mut().zip(dy).zip(x).zip(weight) {
+                *dx += dy * weight * inverse - x * mean;
+            }
+            for ((dweight, dy), x) in dweight.iter_mut().zip(dy).zip(x) {
+                *dweight += dy * x * inverse;
             }
         }
     }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::isa;
-use crate::math::sigmoid;
+use crate::math::{map_lanes_of, sigmoid};
 
 const ROWS: usize = 32;
 
@@ -46,14 +46,11 @@ isa::dispatch! {
             gate_up.chunks_exact_mut(2 * ffn_dim).zip(y_and_dy.chunks_exact_mut(ffn_dim))
         {
             let (gates, ups) = row.split_at_mut(ffn_dim);
-            for ((gate, up), y_and_dy) in gates.iter_mut().zip(ups).zip(y_and_dy) {
-                let (g, u, dy) = (*gate, *up, *y_and_dy);
-                let s = sigmoid::<FMA>(g);
-                let silu = g * s;
-                *gate = dy * u * (s + silu * (1.0 - s));
-                *up = dy * silu;
-                *y_and_dy = silu * u;
-            }
+            map_lanes_of([gates, ups, y_and_dy], |[gate, up, dy]| {
+                let s = sigmoid::<FMA>(gate);
+                let silu = gate * s;
+                [dy * up * (s + silu * (1.0 - s)), dy * silu, silu * up]
+            });
         }
     }
 }

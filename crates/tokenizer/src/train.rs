@@ -32,11 +32,16 @@ pub struct Settings {
     pub vocab_size: usize,
     /// A pair that occurs less often is not merged. A pair seen once says nothing about other text.
     pub minimum_pair_count: u64,
+    /// Whether digits are merged into tokens of two and three, as Llama 3's are. Left open, they are from
+    /// [`Settings::DIGITS_MERGED_FROM`] tokens on: a smaller vocabulary holds some of the numbers and not others, so
+    /// that a model would have to learn the digits of each one by itself before it could calculate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge_digits: Option<bool>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { vocab_size: 4096, minimum_pair_count: 2 }
+        Settings { vocab_size: 4096, minimum_pair_count: 2, merge_digits: None }
     }
 }
 
@@ -45,6 +50,14 @@ impl Settings {
     pub const MINIMUM_VOCAB_SIZE: usize = 256 + SPECIAL_TOKENS;
     /// The largest: eight times Llama 3's, and within what the encoder's tables hold.
     pub const MAXIMUM_VOCAB_SIZE: usize = 1 << 20;
+    /// The smallest vocabulary in which digits are merged where the settings leave it open: there is room for all
+    /// 1,110 numbers of up to three digits.
+    pub const DIGITS_MERGED_FROM: usize = 32_768;
+
+    /// Whether digits are merged.
+    pub fn merges_digits(&self) -> bool {
+        self.merge_digits.unwrap_or(self.vocab_size >= Self::DIGITS_MERGED_FROM)
+    }
 
     /// Checks all values.
     pub fn validate(&self) -> Result<(), Error> {
@@ -77,7 +90,11 @@ pub fn train(
     progress: &dyn Progress,
 ) -> Result<Tokenizer, Error> {
     settings.validate()?;
-    let counts = count_pieces(texts.into_iter(), progress);
+    let mut counts = count_pieces(texts.into_iter(), progress);
+    if !settings.merges_digits() {
+        // The split pattern puts digits into pieces of their own, so leaving those out leaves their merges out.
+        counts.retain(|(piece, _)| !piece.starts_with(|first: char| first.is_ascii_digit()));
+    }
     let merges = find_merges(&counts, settings, progress)?;
     let mut tokens: Vec<Vec<u8>> = (0..=255u8).map(|byte| vec![byte]).collect();
     for &(left, right) in &merges {

@@ -163,6 +163,7 @@ fn default_weight(kind: Kind) -> f64 {
         Kind::Borderline => 0.8,
         Kind::Spelling | Kind::CountingLetters | Kind::Sorting | Kind::Reversing => 1.2,
         Kind::Dates | Kind::Units => 1.0,
+        Kind::Repeating => 1.5,
     }
 }
 

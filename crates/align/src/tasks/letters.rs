@@ -18,7 +18,7 @@ impl Words {
     }
 
     /// A real word to be measured on; to learn from, a real one or, two times in three, a made-up one.
-    fn pick(&self, split: Split, rng: &mut Rng) -> String {
+    pub(super) fn any(&self, split: Split, rng: &mut Rng) -> String {
         match split {
             Split::HeldOut => words::pick(&self.held_out, rng).to_owned(),
             Split::Train if rng.below(3) == 0 => words::pick(&self.train, rng).to_owned(),
@@ -43,7 +43,7 @@ impl Words {
             "What are the letters of {}?",
             "Write {} letter by letter.",
         ];
-        let word = &self.pick(split, rng);
+        let word = &self.any(split, rng);
         let reply = spaced(word.chars());
         Item::new(
             Kind::Spelling,
@@ -57,7 +57,7 @@ impl Words {
 
     /// `How many letters are in apple?`, `a1 p2 p3 l4 e5: 5`; `How many times is p in apple?`, `a0 p1 p2 l2 e2: 2`.
     pub(super) fn counting(&self, split: Split, rng: &mut Rng) -> Item {
-        let word = &self.pick(split, rng);
+        let word = &self.any(split, rng);
         if rng.below(2) == 0 {
             const WORDINGS: [&str; 6] = [
                 "How many letters are in {}?",
@@ -98,7 +98,7 @@ impl Words {
             "Write {} in reverse.",
             "Reverse the word {}.",
         ];
-        let word = &self.pick(split, rng);
+        let word = &self.any(split, rng);
         let answer = spaced(word.chars().rev());
         let reply = format!("{}: {answer}", spaced(word.chars()));
         Item::new(Kind::Reversing, fact(word), worded(rng, &WORDINGS, word), reply, answer, Check::Final)

@@ -1,5 +1,6 @@
-//! Sorting numbers and words, and reversing lists.
+//! Repeating, sorting and reversing lists of numbers, words and letters.
 
+use super::letters::Words;
 use super::{Check, Item, Kind, Split, side, worded, words};
 use ledger::seed::Rng;
 
@@ -62,6 +63,39 @@ pub(super) fn sorting(split: Split, rng: &mut Rng) -> Item {
     };
     let answer = sorted.join(", ");
     Item::new(Kind::Sorting, fact, question, answer.clone(), answer, Check::Exact)
+}
+
+/// `Repeat: owl, 17, q`, `owl, 17, q`. Lists are long, and of words that are made up too, so that nothing helps but to
+/// look: where each item stands, and what stood after it.
+pub(super) fn repeating(split: Split, words: &Words, rng: &mut Rng) -> Item {
+    const WORDINGS: [&str; 8] = [
+        "Repeat: {}",
+        "Repeat after me: {}",
+        "Say this again: {}",
+        "Copy this: {}",
+        "Write the same list: {}",
+        "Please repeat {}",
+        "Say {}",
+        "Can you repeat this? {}",
+    ];
+    let (list, fact) = loop {
+        let separator = *rng.pick(&[", ", " ", " ", "; "]);
+        let length = 2 + rng.below(11);
+        let items: Vec<String> = (0..length)
+            .map(|_| match rng.below(4) {
+                0 => rng.below(100).to_string(),
+                1 => char::from(b'a' + rng.below(26) as u8).to_string(),
+                2 => words::pick(&words::listed(), rng).to_owned(),
+                _ => words.any(split, rng),
+            })
+            .collect();
+        let list = items.join(separator);
+        let fact = format!("repeat {list}");
+        if side(&fact) == split {
+            break (list, fact);
+        }
+    };
+    Item::new(Kind::Repeating, fact, worded(rng, &WORDINGS, &list), list.clone(), list, Check::Exact)
 }
 
 /// `Reverse the list: red, green`, `green, red`. A list and its reverse are on one side.

@@ -1,4 +1,4 @@
-//! Generated conversations with exact answers, in twelve kinds, for tuning and for measuring it.
+//! Generated conversations with exact answers, in thirteen kinds, for tuning and for measuring it.
 //! Not a benchmark of knowledge: every answer follows from the question, from the assistant's own identity or
 //! from the manifests of the packages given. What is held out never occurs in training, by construction: a hash
 //! of the underlying fact (operands, word, list, …) decides the side, or, where the fact must be known to be
@@ -41,6 +41,8 @@ pub enum Kind {
     Spelling,
     /// How many letters a word has, or how often one letter occurs.
     CountingLetters,
+    /// A list said once more. The plainest use of what a question says, and the one that every other kind needs.
+    Repeating,
     /// Numbers or words in order.
     Sorting,
     /// A word or a list backwards.
@@ -61,11 +63,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of reports.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Arithmetic,
         Kind::ArithmeticWords,
         Kind::Spelling,
         Kind::CountingLetters,
+        Kind::Repeating,
         Kind::Sorting,
         Kind::Reversing,
         Kind::Dates,
@@ -83,6 +86,7 @@ impl Kind {
             Kind::ArithmeticWords => "arithmetic_words",
             Kind::Spelling => "spelling",
             Kind::CountingLetters => "counting_letters",
+            Kind::Repeating => "repeating",
             Kind::Sorting => "sorting",
             Kind::Reversing => "reversing",
             Kind::Dates => "dates",
@@ -99,6 +103,7 @@ impl Kind {
         match self {
             Kind::Arithmetic | Kind::ArithmeticWords => "operand pairs (in figures and in words alike)",
             Kind::Spelling | Kind::CountingLetters => "words (in every task on letters)",
+            Kind::Repeating => "lists",
             Kind::Sorting => "sets of items",
             Kind::Reversing => "words (in every task on letters) and lists",
             Kind::Dates => "days, distances and dates",
@@ -207,6 +212,7 @@ impl Tasks {
             Kind::ArithmeticWords => arithmetic::in_words(split, rng),
             Kind::Spelling => self.words.spelling(split, rng),
             Kind::CountingLetters => self.words.counting(split, rng),
+            Kind::Repeating => lists::repeating(split, &self.words, rng),
             Kind::Sorting => lists::sorting(split, rng),
             Kind::Reversing if rng.below(2) == 0 => self.words.reversing(split, rng),
             Kind::Reversing => lists::reversing(split, rng),

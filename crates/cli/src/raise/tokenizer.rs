@@ -22,6 +22,7 @@ impl TrainTokenizer {
         Settings {
             vocab_size: section.vocab_size.unwrap_or(context.plan.model.vocab_size),
             minimum_pair_count: section.minimum_pair_count,
+            merge_digits: section.merge_digits,
         }
     }
 }

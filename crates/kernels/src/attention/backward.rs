@@ -7,7 +7,7 @@ use super::forward::stack;
 use super::tile::{KEYS, Seen, Shared, with_scratch};
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm_serial};
 use crate::isa;
-use crate::math::{exp, sum_lanes};
+use crate::math::{exp, map_lanes_of, sum_lanes};
 
 /// What the forward read and wrote, and the gradient of its output.
 #[derive(Clone, Copy)]
@@ -161,7 +161,7 @@ impl Task<'_> {
 
 isa::dispatch! {
     fn dot<FMA>(a: &[f32], b: &[f32]) -> f32 {
-        sum_lanes(a.len(), |i| a[i] * b[i])
+        sum_lanes([a, b], |[a, b]| a * b)
     }
 
     /// Scores become softmax weights; the weights' gradients become the scores' gradients.
@@ -171,9 +171,9 @@ isa::dispatch! {
             row[seen.end..].fill(0.0);
         }
         let visible = seen.first..seen.end;
-        for (score, dscore) in scores[visible.clone()].iter_mut().zip(&mut dscores[visible]) {
-            *score = exp::<FMA>(*score - log_sum);
-            *dscore = *score * (*dscore - along);
-        }
+        map_lanes_of([&mut scores[visible.clone()], &mut dscores[visible]], |[score, dscore]| {
+            let score = exp::<FMA>(score - log_sum);
+            [score, score * (dscore - along)]
+        });
     }
 }

@@ -6,7 +6,7 @@ use super::Shape;
 use super::tile::{KEYS, Seen, Shared, with_scratch};
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm_serial};
 use crate::isa;
-use crate::math::{exp, max_lanes, sum_lanes};
+use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
 
 /// Writes `out [T, H C]` and the log of each softmax's denominator, `log_sums [T, H]`, from `qkv [T, (H+2K) C]`,
 /// which is rotated already. `T` is any number of rows of `seq_len` tokens; `document_starts [T]` counts within
@@ -202,11 +202,9 @@ isa::dispatch! {
         let before = *largest;
         let block_largest = max_lanes(visible);
         let now = if block_largest > before { block_largest } else { before };
-        for score in visible.iter_mut() {
-            *score = exp::<FMA>(*score - now);
-        }
+        map_lanes(visible, |score| exp::<FMA>(score - now));
         // Over the whole block: zeros change nothing, and each key keeps its lane whatever is masked.
-        let sum = sum_lanes(scores.len(), |i| scores[i]);
+        let sum = sum_lanes([scores], |[score]| score);
         let rescale = if before == f32::NEG_INFINITY { 0.0 } else { exp::<FMA>(before - now) };
         *largest = now;
         *total = *total * rescale + sum;

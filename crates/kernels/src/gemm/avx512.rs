@@ -46,16 +46,18 @@ pub(super) static PAIRS: Kernel = Kernel {
         tiles!(pairs, 1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         tiles!(pairs, 2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     ],
+    pack: super::avx512_bf16_pack::pack,
     ..F32
 };
 
-/// [`PAIRS`] without the instruction, for tests.
+/// [`PAIRS`] without the instructions, for tests.
 #[cfg(test)]
 pub(super) static EMULATED_PAIRS: Kernel = Kernel {
     tiles: &[
         tiles!(emulated_pairs, 1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         tiles!(emulated_pairs, 2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     ],
+    pack,
     ..PAIRS
 };
 

@@ -4,7 +4,7 @@
 use super::kernel::{Format, Strip};
 use std::arch::x86_64::*;
 
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Packs a strip.
 ///
@@ -184,7 +184,7 @@ fn neighbours(near: __m512i, far: __m512i) -> __m512i {
 /// 16 x 16 words, rows and columns exchanged.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 #[inline]
-fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
+pub(super) fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
     let mut twos = rows;
     for row in (0..LANES).step_by(2) {
         twos[row] = _mm512_unpacklo_epi32(rows[row], rows[row + 1]);
@@ -214,6 +214,6 @@ fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
 
 /// The mask of the first `count` lanes, or of all.
 #[inline(always)]
-fn first_lanes(count: usize) -> __mmask16 {
+pub(super) fn first_lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
 }

@@ -52,7 +52,7 @@ proptest! {
     ) {
         let expected = merge_plainly(&words, minimum_pair_count);
         let vocab_size = expected.len() + 256;
-        let settings = Settings { vocab_size, minimum_pair_count };
+        let settings = Settings { vocab_size, minimum_pair_count, ..Settings::default() };
         let tokenizer = train(words.iter(), &settings, &Silent).expect("reachable");
         prop_assert_eq!(tokens(&tokenizer), expected);
         // One more cannot be reached, and the error says so.
@@ -67,6 +67,20 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn digits_are_merged_only_where_asked_for_or_in_a_large_vocabulary() {
+    let texts = ["in 2024 and 2025, 1000 of 2024 items at 2024 places with 1000 words of words"; 4];
+    let longest_number = |merge_digits| {
+        let settings = Settings { vocab_size: 530, merge_digits, ..Settings::default() };
+        let tokenizer = train(texts, &settings, &Silent).expect("reachable");
+        assert!(tokens(&tokenizer).iter().any(|token| token == b" words"));
+        let numbers = tokens(&tokenizer).into_iter().filter(|token| token.iter().any(u8::is_ascii_digit));
+        numbers.map(|token| token.len()).max()
+    };
+    assert_eq!((longest_number(None), longest_number(Some(true))), (Some(1), Some(3)));
+    assert!(Settings { vocab_size: 128_256, ..Settings::default() }.merges_digits());
 }
 
 #[test]

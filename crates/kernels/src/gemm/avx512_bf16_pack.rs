@@ -1,0 +1,149 @@
+//! Packing pairs of bf16 with the instructions that round them: a third of the work of [`super::avx512_pack`], with
+//! the same products. (The instruction takes numbers below 2^-126 for zero, as `vdpbf16ps` does in any case.)
+
+use super::avx512_pack::{LANES, first_lanes, transposed};
+use super::kernel::{Format, Strip};
+use std::arch::x86_64::*;
+
+/// Values in a vector of bf16.
+const VALUES: usize = 2 * LANES;
+
+/// Packs a strip into pairs.
+///
+/// # Safety
+/// As [`super::kernel::PackFunction`], for [`Format::Pairs`] alone.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+pub(super) unsafe fn pack(target: *mut u32, width: usize, strip: &Strip, format: Format) {
+    debug_assert_eq!(format, Format::Pairs);
+    for lane in (0..strip.padded_lanes).step_by(LANES) {
+        let part = Strip {
+            data: strip.data.wrapping_add(lane * strip.lane_stride),
+            lanes: strip.lanes.saturating_sub(lane).min(LANES),
+            padded_lanes: (strip.padded_lanes - lane).min(LANES),
+            ..*strip
+        };
+        // SAFETY: the caller's contract, for 16 of the lanes.
+        unsafe {
+            let target = target.add(lane);
+            if strip.depth_stride == 1 { transpose(target, width, &part) } else { copy(target, width, &part) }
+        }
+    }
+}
+
+/// Lanes that are contiguous in memory: a word of K is made of two vectors.
+///
+/// # Safety
+/// As [`super::kernel::PackFunction`], for at most 16 lanes.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn copy(target: *mut u32, width: usize, strip: &Strip) {
+    let (loaded, stored) = (first_lanes(strip.lanes), first_lanes(strip.padded_lanes));
+    // SAFETY: only addresses of the strip's values of K are given, and the mask has its lanes.
+    let load = |address: *const f32| unsafe { _mm512_maskz_loadu_ps(loaded, address) };
+    let (mut source, mut target) = (strip.data, target);
+    for _ in 0..strip.depth / 2 {
+        let pairs = interleaved(load(source), load(source.wrapping_add(strip.depth_stride)));
+        // SAFETY: there is room for the strip's padded lanes of every word at this pitch. A prefetch touches nothing.
+        unsafe {
+            _mm512_mask_storeu_epi32(target.cast(), stored, pairs);
+            _mm_prefetch::<_MM_HINT_T0>(source.wrapping_add(8 * strip.depth_stride).cast());
+            _mm_prefetch::<_MM_HINT_T0>(source.wrapping_add(9 * strip.depth_stride).cast());
+        }
+        source = source.wrapping_add(2 * strip.depth_stride);
+        target = target.wrapping_add(width);
+    }
+    if !strip.depth.is_multiple_of(2) {
+        let last = interleaved(load(source), _mm512_setzero_ps());
+        // SAFETY: as above.
+        unsafe { _mm512_mask_storeu_epi32(target.cast(), stored, last) }
+    }
+}
+
+/// Lanes along which K is contiguous: 32 values of 16 lanes become 16 words, and rows and columns are exchanged.
+///
+/// # Safety
+/// As [`super::kernel::PackFunction`], for at most 16 lanes.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn transpose(target: *mut u32, width: usize, strip: &Strip) {
+    let stored = first_lanes(strip.padded_lanes);
+    let words = strip.depth.div_ceil(2);
+    for depth in (0..strip.depth).step_by(VALUES) {
+        let rest = strip.depth - depth;
+        let mut block = [_mm512_setzero_si512(); LANES];
+        for (lane, row) in block.iter_mut().enumerate().take(strip.lanes) {
+            let address = strip.data.wrapping_add(lane * strip.lane_stride + depth);
+            // SAFETY: the values of the masks lie in the strip.
+            let (near, far) = unsafe {
+                let mask = first_lanes(rest.saturating_sub(LANES));
+                (
+                    _mm512_maskz_loadu_ps(first_lanes(rest), address),
+                    _mm512_maskz_loadu_ps(mask, address.wrapping_add(LANES)),
+                )
+            };
+            *row = rounded(near, far);
+        }
+        let word = depth / 2;
+        for (next, column) in transposed(block).into_iter().enumerate().take(words - word) {
+            // SAFETY: there is room for the strip's padded lanes of every word at this pitch.
+            unsafe { _mm512_mask_storeu_epi32(target.add((word + next) * width).cast(), stored, column) }
+        }
+    }
+}
+
+/// 32 values as bf16: those of `near`, then those of `far`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+#[inline]
+fn rounded(near: __m512, far: __m512) -> __m512i {
+    let values = _mm512_cvtne2ps_pbh(far, near);
+    // SAFETY: both types are 512 bits of plain values.
+    unsafe { std::mem::transmute(values) }
+}
+
+/// Lane by lane, a value of `first` in the lower half and one of `second` in the upper.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+#[inline]
+fn interleaved(first: __m512, second: __m512) -> __m512i {
+    let order = _mm512_set_epi16(
+        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18,
+        2, 17, 1, 16, 0,
+    );
+    _mm512_permutexvar_epi16(order, rounded(first, second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::avx512_pack;
+    use super::*;
+    use crate::isa::{self, Isa};
+
+    #[test]
+    fn packs_what_the_plain_rounding_packs() {
+        if isa::detected() < Isa::Avx512Bf16 {
+            return;
+        }
+        let mut bits = 1u32;
+        let values: Vec<f32> = (0..80 * 80)
+            .map(|_| {
+                bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Ties, infinities and every exponent but that of the numbers below the normal ones.
+                let value = f32::from_bits(bits & 0xffff_8000);
+                if value.is_subnormal() || value.is_nan() { 1.5 } else { value }
+            })
+            .collect();
+        for (lanes, depth) in [(1, 1), (14, 64), (16, 33), (3, 17), (30, 31), (32, 70), (7, 2)] {
+            for (lane_stride, depth_stride) in [(80, 1), (1, 80)] {
+                let data = values.as_ptr();
+                let padded_lanes = lanes + lanes % 2;
+                let strip = Strip { data, lane_stride, depth_stride, lanes, padded_lanes, depth };
+                let width = padded_lanes + 1;
+                let mut packed =
+                    [vec![7u32; depth.div_ceil(2) * width], vec![7u32; depth.div_ceil(2) * width]];
+                // SAFETY: the processor has the instructions; values and targets have room for these strips.
+                unsafe {
+                    pack(packed[0].as_mut_ptr(), width, &strip, Format::Pairs);
+                    avx512_pack::pack(packed[1].as_mut_ptr(), width, &strip, Format::Pairs);
+                }
+                assert_eq!(packed[0], packed[1], "{lanes} lanes of {depth} at {lane_stride}");
+            }
+        }
+    }
+}
