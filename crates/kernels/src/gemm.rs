@@ -10,6 +10,7 @@
 
 mod ahead;
 mod crew;
+mod cut;
 mod kernel;
 mod micro;
 mod packed;

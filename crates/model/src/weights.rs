@@ -98,7 +98,9 @@ impl Weights {
     /// (attention output, down) smaller by `sqrt(2 * layers)`, as in GPT-2 and its descendants.
     pub fn init(config: &Config, rng: &mut Rng) -> Result<Self, Error> {
         let mut weights = Self::zeros(config)?;
-        let residual = 0.02 / (2.0 * config.layers as f32).sqrt();
+        let ev = |n: &str, d: f32| std::env::var(n).ok().map_or(d, |v| v.parse().unwrap());
+        let (w, e, h) = (ev("INIT_W", 0.02), ev("INIT_E", 0.02), ev("INIT_H", 0.02));
+        let residual = w / (2.0 * config.layers as f32).sqrt();
         for tensor in tensors(config) {
             let deviation = match tensor.name.as_str() {
                 name if name.ends_with("norm.weight") => {
@@ -106,7 +108,9 @@ impl Weights {
                     continue;
                 }
                 name if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") => residual,
-                _ => 0.02,
+                "model.embed_tokens.weight" => e,
+                "lm_head.weight" => h,
+                _ => w,
             };
             for value in &mut weights.data[tensor.range] {
                 *value = rng.normal() * deviation;

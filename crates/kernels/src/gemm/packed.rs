@@ -23,7 +23,9 @@ impl Packed {
         for panel in 0..b.cols().div_ceil(kernel.columns) {
             let strip = right_strip(kernel, b, panel..panel + 1, 0..b.rows());
             // SAFETY: the strip lies in B; the panel has room for all of its words.
-            unsafe { (kernel.pack)(packed.at(panel, 0).cast_mut(), kernel.columns, &strip, kernel.right) }
+            unsafe {
+                (kernel.pack)(packed.panels().at(panel, 0).cast_mut(), kernel.columns, &strip, kernel.right)
+            }
         }
         packed
     }
@@ -43,11 +45,33 @@ impl Packed {
         self.words.len() * size_of::<u32>()
     }
 
+    fn panels(&self) -> Panels {
+        Panels::new(self.kernel, self.words.start(), self.rows)
+    }
+}
+
+/// Where the packed panels of a right operand lie: all of K for one panel, then the next.
+#[derive(Clone, Copy)]
+pub(super) struct Panels {
+    kernel: &'static Kernel,
+    start: *const u32,
+    depth: usize,
+}
+
+// SAFETY: only addresses are given out; who reads there vouches for it.
+unsafe impl Sync for Panels {}
+
+impl Panels {
+    /// Panels of `depth` values of K that were packed for `kernel` from `start` on.
+    pub fn new(kernel: &'static Kernel, start: *const u32, depth: usize) -> Self {
+        Self { kernel, start, depth }
+    }
+
     /// Where a panel's words begin from a value of K on, which is the first of a block.
-    pub(super) fn at(&self, panel: usize, depth: usize) -> *const u32 {
-        let words = self.kernel.right.words(self.rows);
+    pub fn at(self, panel: usize, depth: usize) -> *const u32 {
+        let words = self.kernel.right.words(self.depth);
         let offset = (panel * words + self.kernel.right.words(depth)) * self.kernel.columns;
-        self.words.start().wrapping_add(offset)
+        self.start.wrapping_add(offset)
     }
 }
 
@@ -57,5 +81,6 @@ impl Packed {
 /// # Panics
 /// When the three shapes do not fit together.
 pub fn gemm_packed(c: ViewMut, a: View, b: &Packed, accumulate: Accumulate) {
-    Product::new(b.kernel, c, a, Right::Packed(b), accumulate).run(rayon::current_num_threads());
+    let right = Right::Packed(b.panels(), b.rows(), b.cols());
+    Product::new(b.kernel, c, a, right, accumulate).run(rayon::current_num_threads());
 }

@@ -2,21 +2,19 @@
 //!
 //! C is cut into items, each done by one thread on its own. In an item one operand is resident: its rows (or
 //! columns), as many values of K as fit, are packed into the level-2 cache and stay. The other one streams: each
-//! of its strips is packed when its turn comes, and multiplied with all that is resident. Which one is resident
-//! depends on the shape; the bits do not depend on it.
+//! of its strips is packed when its turn comes, and multiplied with all that is resident. An operand that several
+//! items would pack each for itself is packed by all threads first, if it is not too large. Which one is resident
+//! and what is packed first depends on the shape; the bits do not depend on it.
 
 use super::ahead::{Ahead, Unit};
 use super::crew;
+use super::cut::{Cut, Tiles, block_range, part};
 use super::kernel::{Format, K_BLOCK, Kernel, Strip, Tile, Words};
-use super::packed::Packed;
+use super::packed::Panels;
 use super::scratch::{Kind, Loan};
 use super::{Accumulate, View, ViewMut};
 use std::ops::Range;
 
-/// Words of the resident operand: half of a level-2 cache of 1 MiB and more.
-const RESIDENT_WORDS: usize = 144 * 1024;
-/// Rows, or columns, of the resident operand in an item. The other operand is packed once for so many.
-const RESIDENT: usize = 288;
 /// At this stride, a page of memory, one value of K and the next compete for the same few places in a cache, so a
 /// line that two strips share would be fetched twice. Such strips are packed together, a few values of K at a time.
 const FAR: usize = 1024;
@@ -24,17 +22,15 @@ const FAR: usize = 1024;
 const GROUP: usize = 128;
 /// So few panels are multiplied with left strips where they lie, if that is possible: packing would cost more.
 const FEW_PANELS: usize = 4;
-/// So few tiles are multiplied with right panels where they lie.
-const FEW_TILES: usize = 6;
 /// Below so many multiplications a second thread costs more than it saves.
 const SERIAL: usize = 96 * 96 * 96;
-/// Items for each thread, so that one that is held up leaves its work to others.
-const ITEMS: usize = 4;
 
 /// The right operand.
+#[derive(Clone, Copy)]
 pub(super) enum Right<'a> {
     Unpacked(View<'a>),
-    Packed(&'a Packed),
+    /// Packed before: the panels, K and the columns.
+    Packed(Panels, usize, usize),
 }
 
 /// C = A B or C += A B by a certain kernel.
@@ -59,7 +55,7 @@ impl<'a> Product<'a> {
     ) -> Self {
         let (depth, columns) = match &right {
             Right::Unpacked(b) => (b.rows(), b.cols()),
-            Right::Packed(b) => (b.rows(), b.cols()),
+            Right::Packed(_, depth, columns) => (*depth, *columns),
         };
         assert!(
             c.rows() == a.rows() && a.cols() == depth && c.cols() == columns,
@@ -86,24 +82,63 @@ impl<'a> Product<'a> {
         }
         let work = rows.saturating_mul(self.columns).saturating_mul(depth);
         let threads = if work < SERIAL { 1 } else { threads };
-        let cut = Cut::new(&self, threads);
+        let packed = matches!(self.right, Right::Packed(..));
+        let cut = Cut::new(self.kernel, [rows, self.columns, depth], packed, threads);
+        let (mut left, mut right) = (Loan::take(Kind::SharedLeft), Loan::take(Kind::SharedRight));
+        let shared = self.pack_shared(&cut, threads, &mut left, &mut right);
         crew::run(threads, cut.row_parts * cut.panel_parts, &Worker::new, &|worker, index| {
-            let tiles = part(cut.tiles.count, cut.row_parts, index / cut.panel_parts);
-            let panels = part(cut.panels, cut.panel_parts, index % cut.panel_parts);
             for chunk in 0..cut.chunks {
                 let item = Item {
                     product: &self,
                     tiles: &cut.tiles,
-                    rows: tiles.clone(),
-                    panels: panels.clone(),
+                    shared: &shared,
+                    rows: part(cut.tiles.count, cut.row_parts, index / cut.panel_parts),
+                    panels: part(cut.panels, cut.panel_parts, index % cut.panel_parts),
                     blocks: part(cut.blocks, cut.chunks, chunk),
                 };
-                match self.right {
-                    Right::Unpacked(b) if !cut.left_resident => item.with_right_resident(b, worker),
+                match (self.right, shared.right) {
+                    (Right::Unpacked(b), None) if !cut.left_resident => item.with_right_resident(b, worker),
                     _ => item.with_left_resident(worker),
                 }
             }
         });
+    }
+
+    /// Packs, on all threads, what the cut says is packed once for all items.
+    fn pack_shared(&self, cut: &Cut, threads: usize, left: &mut Loan, right: &mut Loan) -> SharedPacks {
+        let kernel = self.kernel;
+        let depth = self.a.cols();
+        let nothing = SharedPacks { left: None, right: None };
+        let whole = |rows: Range<usize>, panels: Range<usize>| Item {
+            product: self,
+            tiles: &cut.tiles,
+            shared: &nothing,
+            rows,
+            panels,
+            blocks: 0..cut.blocks,
+        };
+        let mut packs = SharedPacks { left: None, right: None };
+        if let (Right::Unpacked(b), true) = (self.right, cut.share_right) {
+            let start = right.reserve(cut.panels * kernel.columns * kernel.right.words(depth));
+            let panels = Panels::new(kernel, start, depth);
+            let size = (GROUP / kernel.columns).max(1);
+            crew::run(threads, cut.panels.div_ceil(size), &|| (), &|(), index| {
+                let group = index * size..((index + 1) * size).min(cut.panels);
+                whole(0..1, group.clone()).pack_right(b, group.clone(), panels.at(group.start, 0).cast_mut());
+            });
+            packs.right = Some(panels);
+        }
+        if cut.share_left {
+            let start = Start(left.reserve(self.a.rows() * kernel.left.words(depth)));
+            let size = (GROUP / kernel.rows).max(1);
+            crew::run(threads, cut.tiles.count.div_ceil(size), &|| (), &|(), index| {
+                let group = index * size..((index + 1) * size).min(cut.tiles.count);
+                let offset = cut.tiles.start(group.start) * kernel.left.words(depth);
+                whole(group.clone(), 0..1).pack_left(group, start.at(offset));
+            });
+            packs.left = Some(start);
+        }
+        packs
     }
 
     fn clear(&self) {
@@ -114,10 +149,30 @@ impl<'a> Product<'a> {
     }
 }
 
+/// What was packed for all items before they begin.
+struct SharedPacks {
+    left: Option<Start>,
+    right: Option<Panels>,
+}
+
+/// Where memory begins that all threads pack into, each its own part, and then read.
+#[derive(Clone, Copy)]
+struct Start(*mut u32);
+
+// SAFETY: only addresses are given out; parts are written by one thread each, and read when all are written.
+unsafe impl Sync for Start {}
+
+impl Start {
+    fn at(self, offset: usize) -> *mut u32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
 /// Some tiles' rows, some panels' columns, some blocks of K.
 struct Item<'a> {
     product: &'a Product<'a>,
     tiles: &'a Tiles,
+    shared: &'a SharedPacks,
     rows: Range<usize>,
     panels: Range<usize>,
     blocks: Range<usize>,
@@ -128,20 +183,29 @@ impl Item<'_> {
     fn with_left_resident(&self, worker: &mut Worker) {
         let kernel = self.product.kernel;
         let depth = self.depth();
-        let left = worker.left.reserve(self.left_offset(self.rows.end));
-        let in_place = self.left_in_place();
-        if !in_place {
+        let in_place = self.shared.left.is_none() && self.left_in_place();
+        let mut left = std::ptr::null_mut();
+        if !in_place && self.shared.left.is_none() {
+            left = worker.left.reserve(self.left_offset(self.rows.end));
             self.pack_left(self.rows.clone(), left);
         }
         let strip = |tile: usize| {
-            if in_place {
-                self.left_words(tile)
-            } else {
-                Words { start: left.wrapping_add(self.left_offset(tile)), step: self.tiles.height(tile) }
+            let step = self.tiles.height(tile);
+            match self.shared.left {
+                Some(all) => {
+                    let rows = self.tiles.start(tile) * kernel.left.words(self.product.a.cols());
+                    Words { start: all.at(rows + kernel.left.words(depth.start) * step), step }
+                }
+                None if in_place => self.left_words(tile),
+                None => Words { start: left.wrapping_add(self.left_offset(tile)), step },
             }
         };
-        match self.product.right {
-            Right::Packed(b) => {
+        let panels = match self.product.right {
+            Right::Packed(panels, ..) => Some(panels),
+            Right::Unpacked(_) => self.shared.right,
+        };
+        match (panels, self.product.right) {
+            (Some(b), _) => {
                 for panel in self.panels.clone() {
                     let right = Words { start: b.at(panel, depth.start), step: kernel.columns };
                     let following = next(panel..panel + 1, &self.panels).start;
@@ -154,9 +218,10 @@ impl Item<'_> {
                     );
                 }
             }
-            Right::Unpacked(b) => {
+            (None, Right::Packed(..)) => unreachable!("panels were packed before"),
+            (None, Right::Unpacked(b)) => {
                 let in_place = kernel.right == Format::F32
-                    && self.rows.len() <= FEW_TILES
+                    && self.rows.len() <= super::cut::FEW_TILES
                     && b.col_stride() == 1
                     && b.row_stride() < FAR;
                 // Vectors are read whole, so the last columns are packed, with zeros beside them.
@@ -369,79 +434,6 @@ fn group(width: usize, depth_stride: usize) -> usize {
 fn next(group: Range<usize>, all: &Range<usize>) -> Range<usize> {
     let first = if group.end < all.end { group.end } else { all.start };
     first..(first + group.len()).min(all.end)
-}
-
-/// How C is cut into items, and K into chunks that fit the resident operand.
-struct Cut {
-    tiles: Tiles,
-    panels: usize,
-    blocks: usize,
-    row_parts: usize,
-    panel_parts: usize,
-    chunks: usize,
-    left_resident: bool,
-}
-
-impl Cut {
-    fn new(product: &Product, threads: usize) -> Self {
-        let kernel = product.kernel;
-        let (rows, columns) = (product.a.rows(), product.columns);
-        let tiles = Tiles::new(rows, kernel.rows);
-        let panels = columns.div_ceil(kernel.columns);
-        let blocks = product.a.cols().div_ceil(K_BLOCK);
-        let packed = matches!(product.right, Right::Packed(_));
-
-        let left_resident = packed || rows <= columns.max(FEW_TILES * kernel.rows);
-        let most = if blocks == 1 { 2 * RESIDENT } else { RESIDENT };
-        let wanted = if threads > 1 { ITEMS * threads } else { 1 };
-        let (resident, resident_parts, other_count) = if left_resident {
-            let parts = rows.div_ceil(most);
-            (rows.div_ceil(parts), parts, panels)
-        } else {
-            let parts = columns.div_ceil(most);
-            (columns.div_ceil(parts), parts, tiles.count)
-        };
-        let other_parts = wanted.div_ceil(resident_parts).min(other_count);
-        let (row_parts, panel_parts) =
-            if left_resident { (resident_parts, other_parts) } else { (other_parts, resident_parts) };
-        let chunk = (RESIDENT_WORDS / (resident.max(kernel.rows) * K_BLOCK)).max(1);
-        Self { tiles, panels, blocks, row_parts, panel_parts, chunks: blocks.div_ceil(chunk), left_resident }
-    }
-}
-
-/// Rows cut into tiles whose heights differ by one at most, the taller ones first.
-struct Tiles {
-    count: usize,
-    height: usize,
-    taller: usize,
-}
-
-impl Tiles {
-    fn new(rows: usize, tallest: usize) -> Self {
-        let count = rows.div_ceil(tallest);
-        Self { count, height: rows / count, taller: rows % count }
-    }
-
-    fn start(&self, tile: usize) -> usize {
-        tile * self.height + tile.min(self.taller)
-    }
-
-    fn height(&self, tile: usize) -> usize {
-        self.height + usize::from(tile < self.taller)
-    }
-}
-
-/// The `index`th of `parts` parts of `0..total`, as equal as can be.
-fn part(total: usize, parts: usize, index: usize) -> Range<usize> {
-    let (size, rest) = (total / parts, total % parts);
-    let start = index * size + index.min(rest);
-    start..start + size + usize::from(index < rest)
-}
-
-/// The values of K that the `number`th block holds.
-fn block_range(number: usize, depth: usize) -> Range<usize> {
-    let start = number * K_BLOCK;
-    start..(start + K_BLOCK).min(depth)
 }
 
 /// What a thread packs into.

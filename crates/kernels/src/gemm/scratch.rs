@@ -21,10 +21,14 @@ pub(super) enum Kind {
     Left,
     /// Packed columns of the right operand.
     Right,
+    /// All of the left operand, packed by all threads for all.
+    SharedLeft,
+    /// All of the right operand, packed by all threads for all.
+    SharedRight,
 }
 
 thread_local! {
-    static BLOCKS: [Cell<Option<Words>>; 2] = const { [Cell::new(None), Cell::new(None)] };
+    static BLOCKS: [Cell<Option<Words>>; 4] = const { [const { Cell::new(None) }; 4] };
 }
 
 impl Loan {
