@@ -28,8 +28,10 @@ pub struct Input<'a> {
 pub struct Gradients<'a> {
     /// `[T, D]`, overwritten.
     pub hidden: &'a mut [f32],
-    /// `[V, D]`, added to.
+    /// `[V, D]`.
     pub lm_head: &'a mut [f32],
+    /// Whether `lm_head` is added to, or overwritten.
+    pub accumulate: Accumulate,
 }
 
 /// Buffers for one chunk, made once.
@@ -46,7 +48,7 @@ impl Scratch {
     pub fn new(tokens: usize, dim: usize, vocab_size: usize) -> Self {
         // Long chunks let the matrix product run at full speed; short ones keep the logits small. 256 rows are
         // enough for speed, and 32 million logits (128 MB) are the most that is held.
-        let chunk = ((32 << 20) / vocab_size.max(1)).clamp(16, 256).min(tokens.max(1));
+        let chunk = ((32 << 20) / vocab_size.max(1)).clamp(16, 512).min(tokens.max(1));
         Self {
             chunk,
             logits: vec![0.0; chunk * vocab_size],
@@ -84,6 +86,12 @@ pub fn cross_entropy(
     {
         crate::reduce::zero(gradients.hidden);
     }
+    if let Some(gradients) = &mut gradients
+        && active.is_empty()
+        && gradients.accumulate == Accumulate::Overwrite
+    {
+        crate::reduce::zero(gradients.lm_head);
+    }
     for rows in active.chunks(*chunk) {
         let count = rows.len();
         let first = rows[0] as usize;
@@ -107,7 +115,7 @@ pub fn cross_entropy(
             Accumulate::Overwrite,
         );
         // Each row writes its own loss; the rows' places differ, so the losses go through the chunk's order.
-        let mut chunk_losses = [0.0f32; 256];
+        let mut chunk_losses = [0.0f32; 512];
         logits.par_chunks_mut(vocab_size).zip(&mut chunk_losses[..count]).zip(rows).with_min_len(4).for_each(
             |((logits, loss), &row)| {
                 let row = row as usize;
@@ -124,8 +132,9 @@ pub fn cross_entropy(
             ViewMut::new(gradients.lm_head, vocab_size, dim, dim),
             logits.transposed(),
             hidden_view,
-            Accumulate::Add,
+            gradients.accumulate,
         );
+        gradients.accumulate = Accumulate::Add;
         let to = if together {
             &mut gradients.hidden[first * dim..(first + count) * dim]
         } else {
@@ -177,7 +186,8 @@ mod tests {
                 losses
             };
             let (mut dhidden, mut dlm_head) = (vec![f32::NAN; tokens * dim], vec![0.0; vocab_size * dim]);
-            let gradients = Gradients { hidden: &mut dhidden, lm_head: &mut dlm_head };
+            let gradients =
+                Gradients { hidden: &mut dhidden, lm_head: &mut dlm_head, accumulate: Accumulate::Add };
             let losses = run(&hidden, &lm_head, Some(gradients));
             for token in 0..tokens {
                 let logits: Vec<f64> = (0..vocab_size)

@@ -1,7 +1,7 @@
 //! Llama 3's backward, written out: the operations of [`crate::forward`] in reverse order.
 //!
-//! Every gradient is added to a flat vector with the layout of the weights, so micro-batches accumulate. Shapes as
-//! in the forward.
+//! Every gradient is added to a flat vector with the layout of the weights, so micro-batches accumulate; the first one
+//! overwrites, which spares a pass over memory to clear it. Shapes as in the forward.
 
 use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use kernels::rope::Turn;
@@ -12,14 +12,15 @@ use crate::weights::Layout;
 use crate::workspace::{Saved, attention_shape};
 use crate::{Batch, Config, Error, Weights, Workspace};
 
-/// Runs forward and backward. The gradient of the weighted sum of losses (not of its mean) is added to
-/// `gradients`, which has the length and layout of the weights; divide by the sum of weights of all micro-batches
-/// for the gradient of the mean.
+/// Runs forward and backward. The gradient of the weighted sum of losses (not of its mean) goes to `gradients`,
+/// which has the length and layout of the weights, in place of what was there or added to it; divide by the sum of
+/// weights of all micro-batches for the gradient of the mean.
 pub fn loss_and_gradients(
     weights: &Weights,
     batch: &Batch,
     workspace: &mut Workspace,
     gradients: &mut [f32],
+    accumulate: Accumulate,
     precision: Precision,
 ) -> Result<LossSums, Error> {
     let config = &weights.config;
@@ -27,6 +28,13 @@ pub fn loss_and_gradients(
     batch.validate(config)?;
     assert_eq!(gradients.len(), layout.len, "gradients have the length of the weights");
     run(weights, batch, workspace, precision);
+    if accumulate == Accumulate::Overwrite {
+        // Sums over tokens, which have no first one that could overwrite. Tied, the embedding is the output layer.
+        let norms = layout.layers.iter().flat_map(|l| [l.attention_norm.clone(), l.ffn_norm.clone()]);
+        for range in norms.chain([layout.final_norm.clone(), layout.embedding.clone()]) {
+            reduce::zero(&mut gradients[range]);
+        }
+    }
 
     let input = cross_entropy::Input {
         hidden: &workspace.normed,
@@ -38,6 +46,7 @@ pub fn loss_and_gradients(
     let output_gradients = cross_entropy::Gradients {
         hidden: &mut workspace.dnormed,
         lm_head: &mut gradients[layout.lm_head.clone()],
+        accumulate,
     };
     cross_entropy::cross_entropy(
         &mut workspace.losses,
@@ -58,13 +67,14 @@ pub fn loss_and_gradients(
         &mut workspace.norm_partial,
     );
     for index in (0..config.layers).rev() {
-        block(weights, &layout, index, batch, workspace, gradients, precision);
+        block(weights, &layout, index, batch, workspace, gradients, accumulate, precision);
     }
     embedding::backward(&mut gradients[layout.embedding], &workspace.dx, &batch.inputs, config.dim);
     Ok(LossSums::new(&workspace.losses, &batch.loss_weights))
 }
 
 /// The backward of one block: `workspace.dx` goes from the gradient of its output to that of its input.
+#[allow(clippy::too_many_arguments)] // Each is one of the things that a block's backward is made of.
 fn block(
     weights: &Weights,
     layout: &Layout,
@@ -72,6 +82,7 @@ fn block(
     batch: &Batch,
     workspace: &mut Workspace,
     gradients: &mut [f32],
+    accumulate: Accumulate,
     precision: Precision,
 ) {
     let config = &weights.config;
@@ -99,9 +110,16 @@ fn block(
     // Feed-forward: x = middle + down(swiglu(gate_up(norm(middle)))).
     input_gradient(hidden, dx, weight(&places.down), dim, precision);
     swiglu::backward(gate_up, hidden, ffn_dim);
-    weight_gradient(&mut gradients[places.down.clone()], dx, hidden, dim, precision);
+    weight_gradient(&mut gradients[places.down.clone()], dx, hidden, dim, accumulate, precision);
     rms_norm::again(normed, middle, ffn_inverse_rms, weight(&places.ffn_norm));
-    weight_gradient(&mut gradients[places.gate_up.clone()], gate_up, normed, 2 * ffn_dim, precision);
+    weight_gradient(
+        &mut gradients[places.gate_up.clone()],
+        gate_up,
+        normed,
+        2 * ffn_dim,
+        accumulate,
+        precision,
+    );
     input_gradient(dnormed, gate_up, weight(&places.gate_up), 2 * ffn_dim, precision);
     rms_norm::backward(
         dx,
@@ -115,7 +133,7 @@ fn block(
 
     // Attention: middle = x + output(attention(rope(qkv(norm(x))))).
     input_gradient(dattention, dx, weight(&places.output), dim, precision);
-    weight_gradient(&mut gradients[places.output.clone()], dx, attention, dim, precision);
+    weight_gradient(&mut gradients[places.output.clone()], dx, attention, dim, accumulate, precision);
     let saved = attention::Saved {
         qkv,
         out: attention,
@@ -126,7 +144,7 @@ fn block(
     attention::backward(dqkv, saved, *seq_len, attention_shape(config), precision);
     rope::rotate(dqkv, qkv_dim, config.heads + config.kv_heads, positions, table, Turn::Backward);
     rms_norm::again(normed, x, attention_inverse_rms, weight(&places.attention_norm));
-    weight_gradient(&mut gradients[places.qkv.clone()], dqkv, normed, qkv_dim, precision);
+    weight_gradient(&mut gradients[places.qkv.clone()], dqkv, normed, qkv_dim, accumulate, precision);
     input_gradient(dnormed, dqkv, weight(&places.qkv), qkv_dim, precision);
     rms_norm::backward(
         dx,
@@ -152,14 +170,21 @@ fn input_gradient(dx: &mut [f32], dy: &[f32], weights: &[f32], out: usize, preci
     );
 }
 
-/// `dW [out, in] += dyᵀ [out, T] x [T, in]`.
-fn weight_gradient(dweights: &mut [f32], dy: &[f32], x: &[f32], out: usize, precision: Precision) {
+/// `dW [out, in] = dyᵀ [out, T] x [T, in]`, or `+=`.
+fn weight_gradient(
+    dweights: &mut [f32],
+    dy: &[f32],
+    x: &[f32],
+    out: usize,
+    accumulate: Accumulate,
+    precision: Precision,
+) {
     let (rows, input) = (dy.len() / out, dweights.len() / out);
     gemm(
         precision,
         ViewMut::new(dweights, out, input, input),
         View::new(dy, rows, out, out).transposed(),
         View::new(x, rows, input, input),
-        Accumulate::Add,
+        accumulate,
     );
 }

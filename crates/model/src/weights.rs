@@ -94,23 +94,28 @@ impl Weights {
         Ok(Self { config: config.clone(), data: vec![0.0; Layout::new(config).len] })
     }
 
-    /// Random weights: norms 1; matrices normal with deviation 0.02, and those that write to the residual stream
-    /// (attention output, down) smaller by `sqrt(2 * layers)`, as in GPT-2 and its descendants.
+    /// Random weights: norms 1, matrices normal.
+    ///
+    /// A matrix has the deviation `1 / sqrt(inputs)`, so that what comes out of it is as large as what went in; those
+    /// that write to the residual stream (attention output, down) are smaller by `sqrt(2 * layers)`, as in GPT-2 and
+    /// its descendants. The embedding has the deviation 1, as in torchtitan's Llama 3, unless it is the output layer
+    /// too. `docs/log.md` has what this is worth against 0.02 everywhere.
     pub fn init(config: &Config, rng: &mut Rng) -> Result<Self, Error> {
         let mut weights = Self::zeros(config)?;
-        let ev = |n: &str, d: f32| std::env::var(n).ok().map_or(d, |v| v.parse().unwrap());
-        let (w, e, h) = (ev("INIT_W", 0.02), ev("INIT_E", 0.02), ev("INIT_H", 0.02));
-        let residual = w / (2.0 * config.layers as f32).sqrt();
+        let residual = (2.0 * config.layers as f32).sqrt();
         for tensor in tensors(config) {
-            let deviation = match tensor.name.as_str() {
-                name if name.ends_with("norm.weight") => {
-                    weights.data[tensor.range].fill(1.0);
-                    continue;
-                }
-                name if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") => residual,
-                "model.embed_tokens.weight" => e,
-                "lm_head.weight" => h,
-                _ => w,
+            let name = tensor.name.as_str();
+            if name.ends_with("norm.weight") {
+                weights.data[tensor.range].fill(1.0);
+                continue;
+            }
+            let kept = (tensor.shape[1] as f32).sqrt();
+            let deviation = if name == "model.embed_tokens.weight" && !config.tied_embeddings {
+                1.0
+            } else if name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight") {
+                1.0 / (kept * residual)
+            } else {
+                1.0 / kept
             };
             for value in &mut weights.data[tensor.range] {
                 *value = rng.normal() * deviation;

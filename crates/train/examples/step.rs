@@ -10,8 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use kernels::gemm::Precision;
-use kernels::reduce;
+use kernels::gemm::{Accumulate, Precision};
 use model::backward::loss_and_gradients;
 use model::{Batch, Config, Weights, Workspace};
 use serde_json::json;
@@ -95,8 +94,9 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     let (mut seconds, mut losses, mut norms) = (Vec::new(), Vec::new(), Vec::new());
     for step in 1..=arguments.steps as u64 {
         let began = Instant::now();
-        reduce::zero(&mut gradients);
-        let sums = loss_and_gradients(&weights, &batch, &mut workspace, &mut gradients, arguments.precision)?;
+        let (overwrite, precision) = (Accumulate::Overwrite, arguments.precision);
+        let sums =
+            loss_and_gradients(&weights, &batch, &mut workspace, &mut gradients, overwrite, precision)?;
         let (norm, scale) = optimizer::clip(&gradients, 1.0 / sums.weight, settings.clip_norm);
         optimizer.step(&mut weights.data, &gradients, step, LEARNING_RATE, scale);
         seconds.push(began.elapsed().as_secs_f64());

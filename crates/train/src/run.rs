@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use kernels::gemm::Precision;
-use kernels::reduce;
+use kernels::gemm::{Accumulate, Precision};
 use ledger::digest::Digest;
 use ledger::events;
 use ledger::metrics::Metrics;
@@ -187,7 +186,6 @@ impl<'a> Trainer<'a> {
     fn step(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         let index = self.state.step;
-        reduce::zero(&mut self.gradients);
         let (mut loss, mut weight) = (0.0, 0.0);
         for micro in 0..self.job.accumulation {
             self.job.batches.fill(index, micro, &mut self.batch);
@@ -196,6 +194,7 @@ impl<'a> Trainer<'a> {
                 &self.batch,
                 &mut self.workspace,
                 &mut self.gradients,
+                if micro == 0 { Accumulate::Overwrite } else { Accumulate::Add },
                 self.precision,
             )?;
             loss += sums.weighted;

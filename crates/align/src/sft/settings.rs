@@ -39,6 +39,9 @@ pub struct Settings {
     pub packages: usize,
     /// Share of the generated conversations that ask two or three questions in a row.
     pub several_turns: f64,
+    /// Share of the rows, from the first, in which most generated conversations only repeat what they are given: a
+    /// model that has learnt to look back learns the rest sooner. 0 turns it off.
+    pub repeating_first: f64,
     /// Files of one's own conversations: OpenAI `messages`, Alpaca or ShareGPT.
     pub conversations: Vec<String>,
     /// Share of one's own conversations among all, where there are any.
@@ -59,6 +62,7 @@ impl Default for Settings {
             mixture: BTreeMap::new(),
             packages: 256,
             several_turns: 0.25,
+            repeating_first: 0.2,
             conversations: Vec::new(),
             conversations_share: 0.5,
         }
@@ -101,6 +105,7 @@ impl Settings {
             ("final_fraction", self.final_fraction),
             ("weight_decay", f64::from(self.weight_decay)),
             ("several_turns", self.several_turns),
+            ("repeating_first", self.repeating_first),
             ("conversations_share", self.conversations_share),
         ] {
             require((0.0..=1.0).contains(&value), format!("{name} is {value}, not between 0 and 1"));

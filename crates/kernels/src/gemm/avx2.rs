@@ -10,6 +10,7 @@ const COLUMNS: usize = 16;
 
 /// Products of f32.
 pub(super) static F32: Kernel = Kernel {
+    block: 256,
     rows: 6,
     columns: COLUMNS,
     lanes: LANES,

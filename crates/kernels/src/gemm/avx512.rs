@@ -11,6 +11,7 @@ const COLUMNS: usize = 32;
 
 /// Products of f32.
 pub(super) static F32: Kernel = Kernel {
+    block: 256,
     rows: 14,
     columns: COLUMNS,
     lanes: LANES,
@@ -40,6 +41,7 @@ pub(super) static WIDENING: Kernel = Kernel {
 
 /// Products of pairs of bf16 by the instruction for them.
 pub(super) static PAIRS: Kernel = Kernel {
+    block: 512,
     left: Format::Pairs,
     right: Format::Pairs,
     tiles: &[

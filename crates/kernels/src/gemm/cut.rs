@@ -1,6 +1,6 @@
 //! How a product is cut: C into items, K into chunks, rows into tiles.
 
-use super::kernel::{K_BLOCK, Kernel};
+use super::kernel::Kernel;
 use std::ops::Range;
 
 /// Bytes of the resident operand: half of a level-2 cache of 1 MiB and more.
@@ -11,8 +11,8 @@ const RESIDENT: usize = 288;
 pub(super) const FEW_TILES: usize = 6;
 /// Items for each thread, so that one that is held up leaves its work to others.
 const ITEMS: usize = 4;
-/// Most words of an operand that is packed whole: 8 MiB, which a level-3 cache holds beside the rest.
-const SHARED_WORDS: usize = 2 << 20;
+/// Most words of an operand that is packed whole: 24 MiB, about a level-3 cache. Beyond, packing again is no slower.
+const SHARED_WORDS: usize = 6 << 20;
 /// Tiles in an item that keep the streaming panels busy enough.
 const ENOUGH_TILES: usize = 4;
 
@@ -36,7 +36,7 @@ impl Cut {
     pub fn new(kernel: &Kernel, [rows, columns, depth]: [usize; 3], packed: bool, threads: usize) -> Self {
         let tiles = Tiles::new(rows, kernel.rows);
         let panels = columns.div_ceil(kernel.columns);
-        let blocks = depth.div_ceil(K_BLOCK);
+        let blocks = depth.div_ceil(kernel.block);
         let wanted = if threads > 1 { ITEMS * threads } else { 1 };
         let most = if blocks == 1 { 2 * RESIDENT } else { RESIDENT };
         let fits = |lanes: usize, words: usize| lanes * words <= SHARED_WORDS;
@@ -58,7 +58,7 @@ impl Cut {
         }
         let share_left = left_resident && panel_parts > 1 && fits(rows, kernel.left.words(depth));
         let resident = if left_resident { rows.div_ceil(row_parts) } else { columns.div_ceil(panel_parts) };
-        let words = kernel.left.words(K_BLOCK).max(kernel.right.words(K_BLOCK));
+        let words = kernel.left.words(kernel.block).max(kernel.right.words(kernel.block));
         let chunk = (RESIDENT_WORDS / (resident.max(kernel.rows) * words)).max(1);
         let chunks = blocks.div_ceil(chunk);
         Self { tiles, panels, blocks, row_parts, panel_parts, chunks, left_resident, share_left, share_right }
@@ -95,7 +95,7 @@ pub(super) fn part(total: usize, parts: usize, index: usize) -> Range<usize> {
 }
 
 /// The values of K that the `number`th block holds.
-pub(super) fn block_range(number: usize, depth: usize) -> Range<usize> {
-    let start = number * K_BLOCK;
-    start..(start + K_BLOCK).min(depth)
+pub(super) fn block_range(number: usize, block: usize, depth: usize) -> Range<usize> {
+    let start = number * block;
+    start..(start + block).min(depth)
 }

@@ -6,10 +6,6 @@ use super::{Precision, portable};
 use super::{avx2, avx512};
 use crate::isa::{self, Isa};
 
-/// Values of K that are summed in registers before they are added to C. It is even, so pairs never straddle it.
-/// Sums are cut here and nowhere else: changing it changes the last bits of results.
-pub(super) const K_BLOCK: usize = 256;
-
 /// How values lie in the 32-bit words of a packed operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -85,6 +81,10 @@ pub(super) struct Strip {
 
 /// An instruction set's way to multiply in one precision.
 pub(super) struct Kernel {
+    /// Values of K that are summed in registers before they are added to C: a panel of so many, and a strip, lie in
+    /// the level-1 cache. It is even, so pairs never straddle it. Sums are cut here and nowhere else: changing it
+    /// changes the last bits of results, and kernels of one instruction set and precision share it.
+    pub block: usize,
     /// Tallest tile.
     pub rows: usize,
     /// Width of a panel of the right operand.

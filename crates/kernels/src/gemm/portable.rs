@@ -8,6 +8,7 @@ const LANES: usize = 8;
 
 /// Products of f32.
 pub(super) static F32: Kernel = Kernel {
+    block: 256,
     rows: 4,
     columns: LANES,
     lanes: LANES,

@@ -9,7 +9,7 @@
 use super::ahead::{Ahead, Unit};
 use super::crew;
 use super::cut::{Cut, Tiles, block_range, part};
-use super::kernel::{Format, K_BLOCK, Kernel, Strip, Tile, Words};
+use super::kernel::{Format, Kernel, Strip, Tile, Words};
 use super::packed::Panels;
 use super::scratch::{Kind, Loan};
 use super::{Accumulate, View, ViewMut};
@@ -313,11 +313,11 @@ impl Item<'_> {
         let (first_row, height) = (self.tiles.start(tile), self.tiles.height(tile));
         let first_column = panel * kernel.columns;
         let columns = kernel.columns.min(self.product.columns - first_column);
-        let before = (block - self.blocks.start) * K_BLOCK;
+        let before = (block - self.blocks.start) * kernel.block;
         let tile = Tile {
             left: left.advanced(kernel.left.words(before)),
             right: right.advanced(kernel.right.words(before)),
-            depth: block_range(block, a.cols()).len(),
+            depth: block_range(block, kernel.block, a.cols()).len(),
             c: c.at(first_row, first_column),
             c_stride: c.row_stride(),
             columns,
@@ -381,8 +381,8 @@ impl Item<'_> {
 
     /// The item's values of K.
     fn depth(&self) -> Range<usize> {
-        let depth = self.product.a.cols();
-        block_range(self.blocks.start, depth).start..block_range(self.blocks.end - 1, depth).end
+        let (block, depth) = (self.product.kernel.block, self.product.a.cols());
+        block_range(self.blocks.start, block, depth).start..block_range(self.blocks.end - 1, block, depth).end
     }
 
     /// Words from the item's first left strip to that of `tile`.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kernels::gemm::Precision;
+use kernels::gemm::{Accumulate, Precision};
 use model::{Batch, Weights, Workspace, hf, weights::tensors};
 use safetensors::SafeTensors;
 
@@ -64,11 +64,20 @@ fn check(case: &str) {
 
     let forward_only = model::forward::loss(weights, batch, &mut workspace, Precision::F32).unwrap();
     let mut workspace = Workspace::new(config, batch.rows, batch.seq_len);
-    let mut gradients = vec![0.0; weights.data.len()];
-    let sums =
-        model::backward::loss_and_gradients(weights, batch, &mut workspace, &mut gradients, Precision::F32)
-            .unwrap();
+    // The first pass must not read what was there; a second one must add its own.
+    let mut gradients = vec![f32::NAN; weights.data.len()];
+    let mut pass = |gradients: &mut [f32], accumulate| {
+        let precision = Precision::F32;
+        model::backward::loss_and_gradients(weights, batch, &mut workspace, gradients, accumulate, precision)
+            .unwrap()
+    };
+    let sums = pass(&mut gradients, Accumulate::Overwrite);
     assert_eq!(sums, forward_only);
+    let mut twice = gradients.clone();
+    pass(&mut twice, Accumulate::Add);
+    let largest = gradients.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let doubled = twice.iter().zip(&gradients).all(|(two, one)| (two - 2.0 * one).abs() <= 1e-5 * largest);
+    assert!(doubled, "{case}: a second pass does not add the same gradients");
     let loss = match file.tensor("loss").unwrap().dtype() {
         safetensors::Dtype::F64 => values(&file, "loss", f64::from_le_bytes)[0],
         _ => f64::from(values(&file, "loss", f32::from_le_bytes)[0]),
@@ -121,6 +130,7 @@ fn bf16_products_stay_near_f32() {
             &golden.batch,
             &mut workspace,
             &mut gradients,
+            Accumulate::Add,
             precision,
         );
         (sums.unwrap().mean(), gradients)
@@ -148,6 +158,7 @@ fn bits_do_not_depend_on_threads_or_on_earlier_passes() {
                     &golden.batch,
                     &mut workspace,
                     &mut gradients,
+                    Accumulate::Add,
                     Precision::F32,
                 )
                 .unwrap();
