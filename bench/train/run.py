@@ -22,8 +22,10 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PEERS = [(dtype, compiled) for dtype in ("f32", "bf16", "autocast") for compiled in (False, True)]
-# f32 programs differ by rounding alone over the first steps.
-LOSS_TOLERANCE = {"f32": 2e-4, "bf16": 2e-2, "autocast": 2e-2}
+# f32 programs differ by rounding alone over the first steps: before any update, after one and after two. From then on
+# AdamW, which gives a gradient near zero as long a step as any other, makes differences of that rounding.
+COMPARED_LOSSES = 3
+LOSS_TOLERANCE = {"f32": 2e-5, "bf16": 2e-2, "autocast": 2e-2}
 
 
 def environment():
@@ -112,7 +114,7 @@ def compare(runs):
         reference = runs[(shape, "ours", "f32", None)][0]["losses"]
         for (_, *program), results in ((key, value) for key, value in runs.items() if key[0] == shape):
             losses = results[0]["losses"]
-            difference = max(abs(a - b) for a, b in zip(losses[:4], reference[:4]))
+            difference = max(abs(a - b) for a, b in zip(losses[:COMPARED_LOSSES], reference))
             agrees = difference <= LOSS_TOLERANCE[program[1]]
             sound &= agrees
             rows[label(program)] = dict(

@@ -126,6 +126,9 @@ pub struct Chat {
     #[command(flatten)]
     /// How words are chosen.
     pub sampling: Sampling,
+    /// One setting of the engine, such as engine.prefill_chunk=64; may be repeated. The run's recipe has the others.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// How words are chosen.
@@ -170,6 +173,9 @@ pub struct Serve {
     /// Clients must bring this key as a bearer token; may be repeated. Without one, whoever reaches the port may ask.
     #[arg(long = "api-key", value_name = "KEY")]
     pub api_keys: Vec<String>,
+    /// One setting of the engine, such as engine.max_sequences=8; may be repeated. The run's recipe has the others.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// Show a run's stages: state, time and what each produced.

@@ -19,7 +19,7 @@ use crate::{interrupt, open};
 pub fn chat(args: &Chat, shown: &Shown) -> Result<(), Error> {
     let found = open::find(&args.run)?;
     let (llama, tokenizer) = open::load(&found, shown)?;
-    let engine = Engine::start(llama, tokenizer, engine::Settings::default())?;
+    let engine = Engine::start(llama, tokenizer, open::engine_settings(&found, &args.set)?)?;
     interrupt::listen("");
     let mut talk = Talk::new(engine, args.system.clone(), args.sampling);
     if let Some(prompt) = &args.prompt {

@@ -9,6 +9,7 @@ use model::infer::Llama;
 use tokenizer::Tokenizer;
 
 use crate::errors::Error;
+use crate::recipe::Given;
 
 /// A model's folder and what it is called.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +68,15 @@ pub fn load(found: &Found, progress: &dyn Progress) -> Result<(Arc<Llama>, Token
     Ok((Arc::new(Llama::new(&weights, Precision::F32, context)), tokenizer))
 }
 
+/// The section `[engine]` that holds for a model: that of its run's recipe, if it belongs to one, with `set` on top.
+///
+/// # Errors
+/// A recipe that cannot be read, or a setting that is wrong.
+pub fn engine_settings(found: &Found, set: &[String]) -> Result<engine::Settings, Error> {
+    let recipe = found.folder.parent().map(|run| run.join("recipe.toml")).filter(|path| path.is_file());
+    Ok(Given::load(recipe.as_deref(), set)?.recipe()?.engine)
+}
+
 /// The tokenizer that `path` means: a run's, a folder's or a file's.
 pub fn tokenizer(path: &Path) -> Result<Tokenizer, Error> {
     let inside = path.join("tokenizer");
@@ -94,6 +104,11 @@ mod tests {
         assert!(found.base && found.name == "llama" && found.folder.ends_with("llama/base"));
         touch("aligned/config.json");
         assert!(!find(&run).unwrap().base);
+        touch("recipe.toml");
+        std::fs::write(run.join("recipe.toml"), "[engine]\nmax_sequences = 3\nmax_queue = 4\n").unwrap();
+        let settings = engine_settings(&found, &["engine.max_queue=5".to_owned()]).unwrap();
+        assert_eq!((settings.max_sequences, settings.max_queue), (3, 5));
+        assert!(engine_settings(&found, &["engine.max_sequences=0".to_owned()]).is_err());
         let direct = find(&run.join("base")).unwrap();
         assert_eq!((direct.name.as_str(), direct.base), ("llama", true));
     }

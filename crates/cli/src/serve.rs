@@ -22,7 +22,7 @@ pub fn serve(args: &Serve, shown: &Shown) -> Result<(), Error> {
     })?;
     let address = listener.local_addr().unwrap_or(args.listen);
     let (llama, tokenizer) = open::load(&found, shown)?;
-    let engine = Engine::start(llama, tokenizer, engine::Settings::default())?;
+    let engine = Engine::start(llama, tokenizer, open::engine_settings(&found, &args.set)?)?;
     let name = args.name.clone().unwrap_or(found.name);
     let made = std::fs::metadata(found.folder.join("config.json")).and_then(|m| m.modified()).ok();
     let created =

@@ -83,7 +83,6 @@ impl SftBatches {
         let mut open: Vec<Row> = Vec::new();
         let mut refused = 0;
         while batches.packed.len() < needed {
-            source.reached(batches.packed.len() as f64 / needed as f64);
             let (tokens, predict) = chat::training_example(tokenizer, &source.next());
             let Some(example) = batches.fit(Example { tokens, predict }) else {
                 refused += 1;

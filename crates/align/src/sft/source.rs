@@ -5,19 +5,12 @@ use crate::tasks::{Item, Kind, Split, Tasks};
 use ledger::seed::{Rng, Seed};
 use tokenizer::chat::Message;
 
-/// Share of the first conversations that only repeat.
-const EARLY_REPEATING: f64 = 0.6;
-
 /// The stream of conversations, the same for the same seed.
 pub(super) struct Source<'a> {
     tasks: &'a Tasks,
     /// Kinds with the sum of the weights up to and with each.
     kinds: Vec<(Kind, f64)>,
     several_turns: f64,
-    /// Share of all rows, from the first, in which most of the generated conversations only repeat.
-    repeating_first: f64,
-    /// Whether the rows are in that share.
-    early: bool,
     own: Vec<Vec<Message>>,
     own_share: f64,
     seed: Seed,
@@ -47,12 +40,6 @@ impl<'a> Source<'a> {
             tasks,
             kinds,
             several_turns: settings.several_turns,
-            repeating_first: if settings.weight(Kind::Repeating) > 0.0 {
-                settings.repeating_first
-            } else {
-                0.0
-            },
-            early: false,
             own,
             own_share,
             seed,
@@ -64,11 +51,6 @@ impl<'a> Source<'a> {
     /// Whether there is nothing to draw from.
     pub(super) fn is_empty(&self) -> bool {
         self.own.is_empty() && self.kinds.is_empty()
-    }
-
-    /// Says how much of all rows is laid out, in [0, 1].
-    pub(super) fn reached(&mut self, share: f64) {
-        self.early = share < self.repeating_first;
     }
 
     /// The next conversation.
@@ -83,9 +65,6 @@ impl<'a> Source<'a> {
     }
 
     fn generated(&self, rng: &mut Rng) -> Item {
-        if self.early && rng.uniform() < EARLY_REPEATING {
-            return self.tasks.draw(Kind::Repeating, Split::Train, rng).expect("the kind has no conditions");
-        }
         let all = self.kinds.last().map_or(0.0, |(_, sum)| *sum);
         let place = rng.uniform() * all;
         let chosen = self.kinds.iter().find(|(_, sum)| place < *sum).or(self.kinds.last());

@@ -62,17 +62,19 @@ pub fn refuse(plan: &Plan) -> Result<(), Error> {
 }
 
 /// Share of the machine's peak that a training step reaches; small shapes reach less than large ones.
-const SHARE_OF_PEAK: f64 = 0.4;
+const SHARE_OF_PEAK: f64 = 0.45;
 
-/// Pretraining from its operations and the machine's measured peak. The other stages by experience: tuning costs about
-/// as much as half of pretraining; reading the registry and measuring take a minute or two, other sources mostly less.
+/// Both trainings from their operations and the machine's measured peak. The other stages by experience: reading the
+/// registry and measuring take a minute or two, other sources mostly less.
 fn seconds(context: &Context) -> f64 {
     let plan = &context.plan;
-    let operations = plan.model.training_flops_per_token(plan.seq_len) * plan.tokens as f64;
+    // Settings that have no plan are refused where they are used.
+    let tuned = context.recipe.sft.plan(&plan.model).map_or(0, |sft| sft.tokens());
+    let operations = plan.model.training_flops_per_token(plan.seq_len) * (plan.tokens + tuned) as f64;
     let precision = context.recipe.train.precision.resolve();
     let peak = gemm::measured_peak_gflops(precision, Duration::from_millis(50)) * 1e9;
     let reading = if context.recipe.sources.iter().any(|source| source == "registry") { 100.0 } else { 20.0 };
-    reading + 1.5 * operations / (peak * SHARE_OF_PEAK)
+    reading + operations / (peak * SHARE_OF_PEAK)
 }
 
 /// A duration in the precision that an estimate has.

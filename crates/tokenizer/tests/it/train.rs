@@ -120,7 +120,7 @@ fn threads_and_order_of_texts_change_nothing() {
 #[test]
 fn texts_are_not_joined() {
     // "ab" would be the most frequent pair if one text ran on into the next.
-    let settings = Settings { vocab_size: 513, minimum_pair_count: 1 };
+    let settings = Settings { vocab_size: 513, minimum_pair_count: 1, merge_digits: None };
     let tokenizer = train(["b", "a", "b", "a", "b", "xy"].iter(), &settings, &Silent).expect("one pair");
     assert_eq!(tokenizer.token_bytes(256), Some(&b"xy"[..]));
 }
@@ -136,7 +136,7 @@ fn the_reachable_vocabulary_is_named() {
 
 #[test]
 fn settings_are_checked_at_once() {
-    let settings = Settings { vocab_size: 300, minimum_pair_count: 0 };
+    let settings = Settings { vocab_size: 300, minimum_pair_count: 0, merge_digits: None };
     let message = settings.validate().expect_err("two faults").to_string();
     assert!(
         message.contains("vocab_size is 300") && message.contains("minimum_pair_count is 0"),
