@@ -92,10 +92,20 @@ pub fn train(
     settings.validate()?;
     let mut counts = count_pieces(texts.into_iter(), progress);
     if !settings.merges_digits() {
-        // The split pattern puts digits into pieces of their own, so leaving those out leaves their merges out.
-        counts.retain(|(piece, _)| !piece.starts_with(|first: char| first.is_ascii_digit()));
+        leave_digits_apart(&mut counts);
     }
-    let merges = find_merges(&counts, settings, progress)?;
+    let merges = match find_merges(&counts, settings, progress) {
+        // What is reachable is named as it will be when it is asked for, and then digits are kept apart.
+        Err(Error::CorpusTooSmall { reachable, .. })
+            if settings.merge_digits.is_none()
+                && settings.merges_digits()
+                && reachable < Settings::DIGITS_MERGED_FROM =>
+        {
+            leave_digits_apart(&mut counts);
+            find_merges(&counts, settings, progress)?
+        }
+        found => found?,
+    };
     let mut tokens: Vec<Vec<u8>> = (0..=255u8).map(|byte| vec![byte]).collect();
     for &(left, right) in &merges {
         tokens.push([&tokens[left as usize][..], &tokens[right as usize]].concat());
@@ -103,6 +113,11 @@ pub fn train(
     let names = SpecialNames::Llama3.list();
     let tokenizer = Tokenizer::from_tokens(tokens.iter().map(Vec::as_slice), names)?;
     Ok(tokenizer.with_merges(merges))
+}
+
+/// Takes the numbers out: the split pattern makes them pieces of their own, so no merge of digits is left.
+fn leave_digits_apart(counts: &mut Vec<(Box<str>, u64)>) {
+    counts.retain(|(piece, _)| !piece.starts_with(|first: char| first.is_ascii_digit()));
 }
 
 /// All different pieces of the texts with how often they occur, sorted by their bytes.

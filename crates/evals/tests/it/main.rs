@@ -94,7 +94,8 @@ fn bits_per_byte_agree_with_the_logits() {
     let expected: f64 = documents.iter().map(|document| nats(&weights, document)).sum();
     let expected = expected / std::f64::consts::LN_2 / bytes as f64;
     assert!((found.bits_per_byte / expected - 1.0).abs() < 1e-4, "{} and {expected}", found.bits_per_byte);
-    assert!((found.nats_per_token - (VOCABULARY as f64).ln()).abs() < 0.5, "{}", found.nats_per_token);
+    // Untrained logits are normal with deviation 1, over which the mean of e^x is e^(1/2).
+    assert!((found.nats_per_token - (VOCABULARY as f64).ln() - 0.5).abs() < 0.5, "{}", found.nats_per_token);
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn an_evaluation_is_written_and_the_same_each_time() {
     let folder = tempfile::tempdir().unwrap();
     let evaluation = evaluate(&folder.path().join("base"), &settings());
     assert_eq!(Evaluation::read(&folder.path().join("base")).unwrap(), evaluation);
-    assert_eq!(evaluation.scores.len(), 11);
+    assert_eq!(evaluation.scores.len(), align::tasks::Kind::ALL.len() - 1, "all but the registry's");
     assert!(
         evaluation.scores.iter().all(|score| score.items == 3 && score.right == 0),
         "untrained, all wrong"
