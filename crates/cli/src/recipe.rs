@@ -162,6 +162,13 @@ impl Recipe {
         all.train.accumulation = Some(plan.accumulation);
         all.train.learning_rate = Some(plan.learning_rate);
         all.train.warmup_fraction = Some(plan.warmup_fraction);
+        // Settings without a plan are refused before a run begins.
+        if let Ok(sft) = self.sft.plan(&plan.model) {
+            all.sft.tokens = Some(train::quantity::Tokens(sft.tokens()));
+            all.sft.rows = Some(sft.rows);
+            all.sft.seq_len = Some(sft.seq_len);
+            all.sft.learning_rate = Some(sft.schedule.peak);
+        }
         all
     }
 
@@ -234,6 +241,19 @@ mod tests {
         let text = recipe.to_toml().unwrap();
         assert_eq!(parse(Path::new("x"), &text).unwrap(), recipe, "{text}");
         assert_eq!(parse(Path::new("x"), "").unwrap(), recipe);
+    }
+
+    #[test]
+    fn what_the_size_decides_is_written_out() {
+        let recipe = Recipe::default();
+        let plan = recipe.train.plan("tiny".parse().unwrap()).unwrap();
+        let resolved = recipe.resolved(&plan);
+        assert_eq!(resolved.train.tokens, Some(train::quantity::Tokens(plan.tokens)));
+        let sft = recipe.sft.plan(&plan.model).unwrap();
+        assert_eq!(resolved.sft.tokens, Some(train::quantity::Tokens(sft.tokens())));
+        // Written out, the numbers give the same plans.
+        assert_eq!(resolved.sft.plan(&plan.model).unwrap(), sft);
+        assert_eq!(resolved.train.plan("tiny".parse().unwrap()).unwrap(), plan);
     }
 
     #[test]

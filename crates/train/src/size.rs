@@ -5,10 +5,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use kernels::isa::{self, Isa};
 use model::Config;
 
 use crate::schedule::{Schedule, Shape};
-use crate::settings::Precision;
 use crate::{Error, Settings};
 
 /// A size of model and of its training.
@@ -16,7 +16,7 @@ use crate::{Error, Settings};
 pub enum Size {
     /// Seconds of training: for tests and for looking at the machinery.
     Nano,
-    /// Minutes on two cores, with more tokens where the processor multiplies bf16 itself: the default.
+    /// Minutes on two cores, with the more tokens the more the processor does at once: the default.
     Tiny,
     /// 126M parameters: days on a desk, hours on a large machine.
     Small,
@@ -72,7 +72,7 @@ impl Size {
         let (model, rows, seq_len, accumulation, tokens, learning_rate, warmup_fraction) = match self {
             Self::Nano => (nano(), 8, 256, 1, 400_000, 3e-3, 0.05),
             // Short steps: so early in training, many small ones learn more from the same tokens than few large ones.
-            Self::Tiny => (tiny(), 2, 512, 1, minutes(500_000, 1_000_000), 2e-3, 0.05),
+            Self::Tiny => (tiny(), 2, 512, 1, minutes([1_000_000, 500_000, 400_000]), 2e-3, 0.05),
             // Twenty tokens a parameter (Hoffmann et al. 2022), in batches of half a million.
             Self::Small => (small(), 8, 1024, 64, 2_500_000_000, 6e-4, 0.02),
             Self::B1 => (meta("1b"), 1, 8192, 512, 9_000_000_000_000, 3e-4, 0.001),
@@ -133,12 +133,13 @@ impl fmt::Display for Size {
     }
 }
 
-/// Tokens for the sizes that are meant in minutes: `plain` on most processors, `bf16` on those that multiply bf16
-/// themselves and so see more of them in the same time. Never measured, so that equal machines do equal runs.
-pub fn minutes(plain: u64, bf16: u64) -> u64 {
-    match Precision::Auto.resolve() {
-        kernels::gemm::Precision::F32 => plain,
-        kernels::gemm::Precision::Bf16 => bf16,
+/// Tokens for the sizes that are meant in minutes, by how much of them a processor sees in that time: `[with bf16
+/// instructions, with AVX-512 alone, others]`. Never by a measurement, so that equal machines do equal runs.
+pub fn minutes(tokens: [u64; 3]) -> u64 {
+    match isa::detected() {
+        Isa::Avx512Bf16 => tokens[0],
+        Isa::Avx512 => tokens[1],
+        Isa::Avx2 | Isa::Portable => tokens[2],
     }
 }
 

@@ -141,7 +141,7 @@ impl Settings {
         let tokens = self.tokens.map_or_else(
             || match parameters {
                 ..1e6 => 300_000,
-                ..2e7 => train::size::minutes(2_750_000, 6_000_000),
+                ..2e7 => train::size::minutes([6_000_000, 2_750_000, 1_600_000]),
                 _ => 20_000_000,
             },
             |tokens| tokens.0,

@@ -19,7 +19,8 @@ impl Stage for Sft {
         for path in &context.recipe.sft.conversations {
             inputs.insert(path.clone(), Digest::of_file(path.as_ref())?);
         }
-        let settings = (&context.recipe.sft, pretrain::deciding(&context.recipe.train), context.seed.0);
+        let recipe = context.recipe.resolved(&context.plan);
+        let settings = (&recipe.sft, pretrain::deciding(&recipe.train), context.seed.0);
         Ok(Need { inputs, settings: Digest::of_value(&settings)? })
     }
 
