@@ -6,7 +6,7 @@ use align::tasks::Tasks;
 use ledger::seed::Seed;
 
 /// Without packages there are no registry questions.
-const KINDS: usize = align::tasks::Kind::ALL.len() - 1;
+const KINDS: usize = Kind::ALL.len() - 1;
 
 fn measured() -> (Vec<Item>, Vec<Answer>, Evaluation) {
     let items = Tasks::new(&[], 0).held_out(Seed(1), 5);
