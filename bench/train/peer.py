@@ -22,6 +22,8 @@ SHAPES = {
     "nano": dict(dim=64, layers=2, heads=4, kv_heads=2, ffn=128, vocab=256, rows=2, seq=32),
     "small": dict(dim=256, layers=6, heads=8, kv_heads=2, ffn=768, vocab=4096, rows=8, seq=256),
     "big": dict(dim=768, layers=12, heads=12, kv_heads=4, ffn=2048, vocab=32768, rows=2, seq=512),
+    # Two layers of Llama 3.2 1B, tied like it, without the scaling of its frequencies.
+    "wide": dict(dim=2048, layers=2, heads=32, kv_heads=8, ffn=8192, vocab=128256, rows=1, seq=2048, tied=True),
 }
 LEARNING_RATE, BETAS, EPSILON, WEIGHT_DECAY, CLIP = 1e-3, (0.9, 0.95), 1e-8, 0.1, 1.0
 NORM_EPSILON, ROPE_THETA = 1e-5, 500000.0
@@ -65,7 +67,8 @@ def parameters_of(shape, dtype):
         sizes[prefix + "mlp.up_proj.weight"] = (ffn, dim)
         sizes[prefix + "mlp.down_proj.weight"] = (dim, ffn)
     sizes["model.norm.weight"] = (dim,)
-    sizes["lm_head.weight"] = (shape["vocab"], dim)
+    if not shape.get("tied"):
+        sizes["lm_head.weight"] = (shape["vocab"], dim)
     return {name: weight(name, *size).to(dtype).requires_grad_() for name, size in sizes.items()}
 
 
@@ -113,7 +116,8 @@ class Forward:
             gated = F.silu(F.linear(normed, w("mlp.gate_proj"))) * F.linear(normed, w("mlp.up_proj"))
             x_BTD = x_BTD + F.linear(gated, w("mlp.down_proj"))
         x_BTD = F.rms_norm(x_BTD, (s["dim"],), weights["model.norm.weight"], NORM_EPSILON)
-        logits = F.linear(x_BTD, weights["lm_head.weight"]).view(-1, s["vocab"])
+        output = weights.get("lm_head.weight", weights["model.embed_tokens.weight"])
+        logits = F.linear(x_BTD, output).view(-1, s["vocab"])
         return F.cross_entropy(logits.float(), targets_BT.view(-1))
 
 
@@ -137,7 +141,8 @@ def main():
     tokens = tokens.view(shape["rows"], shape["seq"] + 1)
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
-    decays = lambda name: weights[name].dim() == 2 and name != "model.embed_tokens.weight"
+    tied = shape.get("tied", False)
+    decays = lambda name: weights[name].dim() == 2 and (tied or name != "model.embed_tokens.weight")
     groups = [
         dict(params=[w for name, w in weights.items() if decays(name)], weight_decay=WEIGHT_DECAY),
         dict(params=[w for name, w in weights.items() if not decays(name)], weight_decay=0.0),

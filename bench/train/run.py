@@ -83,7 +83,7 @@ def measure(arguments):
     extra = {"OMP_NUM_THREADS": threads} | ({"LD_PRELOAD": str(library)} if library else {})
     runs = {}
     for shape in arguments.shapes:
-        steps = ["--shape", shape, "--threads", threads, "--steps", str(arguments.steps or (12 if shape == "small" else 6))]
+        steps = ["--shape", shape, "--threads", threads, "--steps", str(arguments.steps or {"small": 12, "wide": 5}.get(shape, 6))]
         programs = [("ours", "f32", None)] + ([("ours", "bf16", None)] if has_bf16() or arguments.all else [])
         programs += [("pytorch", dtype, compiled) for dtype, compiled in PEERS]
         for round_number in range(arguments.rounds):
@@ -135,7 +135,7 @@ def compare(runs):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--shapes", nargs="+", choices=["nano", "small", "big"], default=["small", "big"])
+    parser.add_argument("--shapes", nargs="+", choices=["nano", "small", "big", "wide"], default=["small", "big"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="steps of each run; the first two are not counted")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

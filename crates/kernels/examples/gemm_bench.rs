@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout)] // A program for people, not part of the library.
 
+use kernels::buffer::Buffer;
 use kernels::gemm::{
     Accumulate::Overwrite, Packed, Precision, View, ViewMut, gemm, gemm_packed, gemm_serial,
     measured_peak_gflops,
@@ -58,6 +59,10 @@ const SHAPES: &[(Kind, usize, usize, usize)] = &[
     (Weights, 4096, 768, 1024),
     (Weights, 768, 2048, 1024),
     (Weights, 32768, 768, 256),
+    (Forward, 2048, 8192, 2048),
+    (Input, 2048, 2048, 8192),
+    (Weights, 8192, 2048, 2048),
+    (Forward, 2048, 2048, 8192),
     (Kind::Packed, 1, 1536, 256),
     (Kind::Packed, 1, 768, 768),
     (Kind::Packed, 1, 4096, 768),
@@ -79,9 +84,9 @@ struct Bench {
     kind: Kind,
     precision: Precision,
     shape: [usize; 3],
-    a: Vec<f32>,
-    b: Vec<f32>,
-    c: Vec<f32>,
+    a: Buffer,
+    b: Buffer,
+    c: Buffer,
     packed: Option<Packed>,
     gflops: Vec<f64>,
 }
@@ -89,11 +94,24 @@ struct Bench {
 impl Bench {
     fn new(kind: Kind, precision: Precision, shape: [usize; 3]) -> Self {
         let [m, n, k] = shape;
-        let values = |count: usize| (0..count).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect::<Vec<_>>();
+        let values = |count: usize| {
+            let mut values = Buffer::zeros(count);
+            values.iter_mut().enumerate().for_each(|(i, value)| *value = (i % 251) as f32 / 251.0 - 0.5);
+            values
+        };
         let b = values(k * n);
         let packed =
             (kind == Kind::Packed).then(|| Packed::new(precision, View::new(&b, n, k, k).transposed()));
-        Self { kind, precision, shape, a: values(m * k), b, c: vec![0.0; m * n], packed, gflops: Vec::new() }
+        Self {
+            kind,
+            precision,
+            shape,
+            a: values(m * k),
+            b,
+            c: Buffer::zeros(m * n),
+            packed,
+            gflops: Vec::new(),
+        }
     }
 
     fn label(&self) -> String {

@@ -1,10 +1,16 @@
 //! The output layer fused with cross-entropy, forward and backward: all logits are never held at once.
 //!
-//! Tokens go through in chunks; a chunk's logits become their own gradient in place. Tokens whose loss weight is
-//! 0 are not multiplied at all, which is most of them when only an assistant's words count.
+//! Tokens go through in chunks, and so does a large vocabulary: a first pass over its parts finds each token's
+//! largest logit and the sum of exponentials, as attention's online softmax does, and a second one computes the
+//! logits again and turns them into their own gradient in place. Where a chunk's logits fit at once there is no
+//! second pass. Tokens whose loss weight is 0 are not multiplied at all, which is most of them when only an
+//! assistant's words count.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::buffer::Buffer;
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use crate::isa;
 use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
@@ -22,6 +28,9 @@ pub struct Input<'a> {
     pub weights: &'a [f32],
     /// `D`.
     pub dim: usize,
+    /// Weight of the z-loss, `log² Z` of each token's softmax denominator, which keeps logits from drifting
+    /// (Chowdhery et al., "PaLM", 2022, at 1e-4). 0 leaves it out; Llama 3 does not name one.
+    pub z_loss: f32,
 }
 
 /// Where the gradients of the weighted sum of losses go.
@@ -34,26 +43,55 @@ pub struct Gradients<'a> {
     pub accumulate: Accumulate,
 }
 
+/// Most logits that are held, 64 MiB.
+const LOGITS: usize = 16 << 20;
+/// Tokens of a chunk where all of the vocabulary fits beside them: enough for the matrix product's full speed.
+const ROWS: usize = 512;
+/// Tokens of a chunk where the vocabulary is cut: the more, the less often the output matrix is read.
+const MOST_ROWS: usize = 4096;
+
 /// Buffers for one chunk, made once.
 pub struct Scratch {
-    chunk: usize,
-    logits: Vec<f32>,
-    hidden: Vec<f32>,
-    gradient: Vec<f32>,
+    rows: usize,
+    columns: usize,
+    logits: Buffer,
+    hidden: Buffer,
+    gradient: Buffer,
+    states: Vec<State>,
     active: Vec<u32>,
+}
+
+/// One token's softmax so far.
+#[derive(Clone, Copy, Default)]
+struct State {
+    largest: f32,
+    /// Sum of `e^(logit - largest)`.
+    total: f32,
+    at_target: f32,
 }
 
 impl Scratch {
     /// For `tokens` tokens of width `dim` over a vocabulary of `vocab_size`.
     pub fn new(tokens: usize, dim: usize, vocab_size: usize) -> Self {
-        // Long chunks let the matrix product run at full speed; short ones keep the logits small. 256 rows are
-        // enough for speed, and 32 million logits (128 MB) are the most that is held.
-        let chunk = ((32 << 20) / vocab_size.max(1)).clamp(16, 512).min(tokens.max(1));
+        Self::holding(LOGITS, tokens, dim, vocab_size)
+    }
+
+    fn holding(most: usize, tokens: usize, dim: usize, vocab_size: usize) -> Self {
+        let (tokens, vocab_size) = (tokens.max(1), vocab_size.max(1));
+        let (rows, columns) = if ROWS.min(tokens) * vocab_size <= most {
+            (ROWS.min(tokens), vocab_size)
+        } else {
+            let rows = MOST_ROWS.min(tokens);
+            // Whole panels of every kernel.
+            (rows, (most / rows / 64 * 64).clamp(64, vocab_size.next_multiple_of(64)).min(vocab_size))
+        };
         Self {
-            chunk,
-            logits: vec![0.0; chunk * vocab_size],
-            hidden: vec![0.0; chunk * dim],
-            gradient: vec![0.0; chunk * dim],
+            rows,
+            columns,
+            logits: Buffer::zeros(rows * columns),
+            hidden: Buffer::zeros(rows * dim),
+            gradient: Buffer::zeros(rows * dim),
+            states: vec![State::default(); rows],
             active: Vec::with_capacity(tokens),
         }
     }
@@ -61,11 +99,12 @@ impl Scratch {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         4 * (self.logits.len() + self.hidden.len() + self.gradient.len() + self.active.capacity())
+            + size_of::<State>() * self.states.len()
     }
 }
 
-/// Writes each token's cross-entropy, in nats and unweighted, to `losses [T]` (0 where the weight is 0), and the
-/// gradients of the weighted sum, if asked for.
+/// Writes each token's cross-entropy (and z-loss), in nats and unweighted, to `losses [T]` (0 where the weight is 0),
+/// and the gradients of the weighted sum, if asked for.
 pub fn cross_entropy(
     losses: &mut [f32],
     input: Input,
@@ -78,7 +117,7 @@ pub fn cross_entropy(
     let tokens = input.weights.len();
     assert!(losses.len() == tokens && input.targets.len() == tokens && input.hidden.len() == tokens * dim);
     losses.fill(0.0);
-    let Scratch { chunk, logits, hidden, gradient, active } = scratch;
+    let Scratch { rows, columns, logits, hidden, gradient, states, active } = scratch;
     active.clear();
     active.extend((0..tokens as u32).filter(|&token| input.weights[token as usize] != 0.0));
     if let Some(gradients) = &mut gradients
@@ -92,55 +131,65 @@ pub fn cross_entropy(
     {
         crate::reduce::zero(gradients.lm_head);
     }
-    for rows in active.chunks(*chunk) {
-        let count = rows.len();
+    for rows in active.chunks(*rows) {
         let first = rows[0] as usize;
-        let together = rows[count - 1] as usize - first == count - 1;
-        let logits = &mut logits[..count * vocab_size];
-        let lm_head = View::new(input.lm_head, vocab_size, dim, dim);
+        let together = rows[rows.len() - 1] as usize - first == rows.len() - 1;
+        let here = first * dim..(first + rows.len()) * dim;
         let chunk_hidden = if together {
-            &input.hidden[first * dim..(first + count) * dim]
+            &input.hidden[here.clone()]
         } else {
             for (to, &row) in hidden.chunks_exact_mut(dim).zip(rows) {
                 to.copy_from_slice(&input.hidden[row as usize * dim..(row as usize + 1) * dim]);
             }
-            &hidden[..count * dim]
+            &hidden[..rows.len() * dim]
         };
-        let hidden_view = View::new(chunk_hidden, count, dim, dim);
-        gemm(
+        let mut chunk = Chunk {
+            input,
+            rows,
+            hidden: View::new(chunk_hidden, rows.len(), dim, dim),
+            logits,
+            states: &mut states[..rows.len()],
             precision,
-            ViewMut::new(logits, count, vocab_size, vocab_size),
-            hidden_view,
-            lm_head.transposed(),
-            Accumulate::Overwrite,
-        );
-        // Each row writes its own loss; the rows' places differ, so the losses go through the chunk's order.
-        let mut chunk_losses = [0.0f32; 512];
-        logits.par_chunks_mut(vocab_size).zip(&mut chunk_losses[..count]).zip(rows).with_min_len(4).for_each(
-            |((logits, loss), &row)| {
-                let row = row as usize;
-                *loss = softmax_gradient(logits, input.targets[row] as usize, input.weights[row]);
-            },
-        );
-        for (&row, &loss) in rows.iter().zip(&chunk_losses) {
-            losses[row as usize] = loss;
+        };
+        let parts = vocab_size.div_ceil(*columns);
+        let part = |index: usize| index * *columns..((index + 1) * *columns).min(vocab_size);
+        chunk.states.fill(State { largest: f32::NEG_INFINITY, ..State::default() });
+        for index in 0..parts {
+            chunk.multiply(part(index));
+            chunk.exponentiate(part(index));
+        }
+        for (&row, state) in rows.iter().zip(&*chunk.states) {
+            let log_sum = state.total.ln() + state.largest;
+            losses[row as usize] = log_sum - state.at_target + input.z_loss * log_sum * log_sum;
         }
         let Some(gradients) = &mut gradients else { continue };
-        let logits = View::new(logits, count, vocab_size, vocab_size);
-        gemm(
-            precision,
-            ViewMut::new(gradients.lm_head, vocab_size, dim, dim),
-            logits.transposed(),
-            hidden_view,
-            gradients.accumulate,
-        );
+        let to = if together { &mut gradients.hidden[here] } else { &mut gradient[..rows.len() * dim] };
+        // From the last part on, whose exponentials are there and belong to the final largest logits.
+        for index in (0..parts).rev() {
+            let columns = part(index);
+            if index + 1 < parts {
+                chunk.multiply(columns.clone());
+                chunk.exponentiate_again(columns.len());
+            }
+            chunk.gradient(columns.clone());
+            let logits = View::new(chunk.logits, rows.len(), columns.len(), columns.len());
+            let place = columns.start * dim..columns.end * dim;
+            gemm(
+                precision,
+                ViewMut::new(&mut gradients.lm_head[place.clone()], columns.len(), dim, dim),
+                logits.transposed(),
+                chunk.hidden,
+                gradients.accumulate,
+            );
+            gemm(
+                precision,
+                ViewMut::new(to, rows.len(), dim, dim),
+                logits,
+                View::new(&input.lm_head[place], columns.len(), dim, dim),
+                if index + 1 == parts { Accumulate::Overwrite } else { Accumulate::Add },
+            );
+        }
         gradients.accumulate = Accumulate::Add;
-        let to = if together {
-            &mut gradients.hidden[first * dim..(first + count) * dim]
-        } else {
-            &mut gradient[..count * dim]
-        };
-        gemm(precision, ViewMut::new(to, count, dim, dim), logits, lm_head, Accumulate::Overwrite);
         if !together {
             for (from, &row) in gradient.chunks_exact(dim).zip(rows) {
                 gradients.hidden[row as usize * dim..(row as usize + 1) * dim].copy_from_slice(from);
@@ -149,19 +198,93 @@ pub fn cross_entropy(
     }
 }
 
+/// Some tokens, and the part of their logits that is being worked on.
+struct Chunk<'a> {
+    input: Input<'a>,
+    rows: &'a [u32],
+    hidden: View<'a>,
+    logits: &'a mut [f32],
+    states: &'a mut [State],
+    precision: Precision,
+}
+
+impl Chunk<'_> {
+    /// The logits of some columns.
+    fn multiply(&mut self, columns: Range<usize>) {
+        let (rows, dim) = (self.rows.len(), self.input.dim);
+        let lm_head = &self.input.lm_head[columns.start * dim..columns.end * dim];
+        gemm(
+            self.precision,
+            ViewMut::new(self.logits, rows, columns.len(), columns.len()),
+            self.hidden,
+            View::new(lm_head, columns.len(), dim, dim).transposed(),
+            Accumulate::Overwrite,
+        );
+    }
+
+    /// Logits of new columns become exponentials relative to the largest so far.
+    fn exponentiate(&mut self, columns: Range<usize>) {
+        let Input { targets, .. } = self.input;
+        self.each_row(columns.len(), |logits, state, row| {
+            let target = targets[row] as usize;
+            if columns.contains(&target) {
+                state.at_target = logits[target - columns.start];
+            }
+            let before = state.largest;
+            let sum = exponentials(logits, &mut state.largest);
+            let kept = if before == f32::NEG_INFINITY { 0.0 } else { (before - state.largest).exp() };
+            state.total = state.total * kept + sum;
+        });
+    }
+
+    /// Logits of columns that were seen become exponentials relative to the largest of all.
+    fn exponentiate_again(&mut self, columns: usize) {
+        self.each_row(columns, |logits, state, _| exponentials_below(logits, state.largest));
+    }
+
+    /// Exponentials become the gradient of the logits: `weight * (softmax * (1 + 2 z log Z) - one_hot)`.
+    fn gradient(&mut self, columns: Range<usize>) {
+        let Input { targets, weights, z_loss, .. } = self.input;
+        self.each_row(columns.len(), |logits, state, row| {
+            let log_sum = state.total.ln() + state.largest;
+            let weight = weights[row];
+            scale(logits, weight * (1.0 + 2.0 * z_loss * log_sum) / state.total);
+            let target = targets[row] as usize;
+            if columns.contains(&target) {
+                logits[target - columns.start] -= weight;
+            }
+        });
+    }
+
+    /// Calls `body` with each token's logits, its state and its place among all tokens.
+    fn each_row(&mut self, columns: usize, body: impl Fn(&mut [f32], &mut State, usize) + Sync) {
+        self.logits[..self.rows.len() * columns]
+            .par_chunks_exact_mut(columns)
+            .zip(&mut *self.states)
+            .zip(self.rows)
+            .with_min_len(4)
+            .for_each(|((logits, state), &row)| body(logits, state, row as usize));
+    }
+}
+
 isa::dispatch! {
-    /// Returns the cross-entropy of one row of logits and turns the row into `weight * (softmax - one_hot)`.
-    fn softmax_gradient<FMA>(logits: &mut [f32], target: usize, weight: f32) -> f32 {
-        let largest = max_lanes(logits);
-        let at_target = logits[target];
+    /// Turns logits into exponentials relative to the largest of them and of `largest`, and returns their sum.
+    fn exponentials<FMA>(logits: &mut [f32], largest: &mut f32) -> f32 {
+        let here = max_lanes(logits);
+        let now = if here > *largest { here } else { *largest };
+        map_lanes(logits, |logit| exp::<FMA>(logit - now));
+        *largest = now;
+        sum_lanes([logits], |[value]| value)
+    }
+
+    fn exponentials_below<FMA>(logits: &mut [f32], largest: f32) {
         map_lanes(logits, |logit| exp::<FMA>(logit - largest));
-        let sum = sum_lanes([logits], |[logit]| logit);
-        let scale = weight / sum;
-        for logit in logits.iter_mut() {
-            *logit *= scale;
+    }
+
+    fn scale<FMA>(values: &mut [f32], factor: f32) {
+        for value in values.iter_mut() {
+            *value *= factor;
         }
-        logits[target] -= weight;
-        sum.ln() + largest - at_target
     }
 }
 
@@ -170,41 +293,70 @@ mod tests {
     use super::*;
     use crate::reduce::testing::{Values, check_gradient};
 
+    /// Losses against f64, gradients against finite differences; every `mask`th token counts. `most` logits at once.
+    fn check([tokens, dim, vocab_size, mask]: [usize; 4], most: usize, z_loss: f32) {
+        let mut values = Values::new(tokens as u64);
+        let (hidden, lm_head) = (values.take(tokens * dim), values.take(vocab_size * dim));
+        let targets: Vec<u32> = (0..tokens).map(|_| (values.bits() % vocab_size as u64) as u32).collect();
+        let weights: Vec<f32> =
+            (0..tokens).map(|t| if t % mask == 0 { 0.5 + t as f32 / 100.0 } else { 0.0 }).collect();
+        let mut scratch = Scratch::holding(most, tokens, dim, vocab_size);
+        let mut run = |hidden: &[f32], lm_head: &[f32], gradients: Option<Gradients>| {
+            let mut losses = vec![0.0; tokens];
+            let input = Input { hidden, lm_head, targets: &targets, weights: &weights, dim, z_loss };
+            cross_entropy(&mut losses, input, gradients, &mut scratch, Precision::F32);
+            losses
+        };
+        let (mut dhidden, mut dlm_head) = (vec![f32::NAN; tokens * dim], vec![0.0; vocab_size * dim]);
+        let gradients =
+            Gradients { hidden: &mut dhidden, lm_head: &mut dlm_head, accumulate: Accumulate::Add };
+        let losses = run(&hidden, &lm_head, Some(gradients));
+        for token in 0..tokens {
+            let logits: Vec<f64> = (0..vocab_size)
+                .map(|v| (0..dim).map(|d| f64::from(hidden[token * dim + d] * lm_head[v * dim + d])).sum())
+                .collect();
+            let log_sum = logits.iter().map(|l| l.exp()).sum::<f64>().ln();
+            let exact = log_sum - logits[targets[token] as usize] + f64::from(z_loss) * log_sum * log_sum;
+            let expected = if weights[token] == 0.0 { 0.0 } else { exact };
+            assert!((f64::from(losses[token]) - expected).abs() < 1e-5, "{} not {expected}", losses[token]);
+        }
+        let weighted = |losses: Vec<f32>| {
+            losses.iter().zip(&weights).map(|(&l, &w)| f64::from(l) * f64::from(w)).sum::<f64>()
+        };
+        check_gradient("hidden", &hidden, &dhidden, |h| weighted(run(h, &lm_head, None)));
+        check_gradient("lm_head", &lm_head, &dlm_head, |w| weighted(run(&hidden, w, None)));
+        // Where nothing is added to, every value is written.
+        let (mut dhidden_again, mut dlm_head_again) =
+            (vec![f32::NAN; tokens * dim], vec![f32::NAN; dlm_head.len()]);
+        let accumulate = Accumulate::Overwrite;
+        run(
+            &hidden,
+            &lm_head,
+            Some(Gradients { hidden: &mut dhidden_again, lm_head: &mut dlm_head_again, accumulate }),
+        );
+        assert!(dhidden_again == dhidden && dlm_head_again == dlm_head, "overwriting is not adding to zeros");
+    }
+
     #[test]
     fn gradients_agree_with_finite_differences_and_masked_tokens_count_nothing() {
-        for (tokens, dim, vocab_size, mask) in [(1, 3, 5, 1), (7, 4, 33, 1), (300, 2, 9, 3), (40, 5, 64, 2)] {
-            let mut values = Values::new(tokens as u64);
-            let (hidden, lm_head) = (values.take(tokens * dim), values.take(vocab_size * dim));
-            let targets: Vec<u32> = (0..tokens).map(|_| (values.bits() % vocab_size as u64) as u32).collect();
-            let weights: Vec<f32> =
-                (0..tokens).map(|t| if t % mask == 0 { 0.5 + t as f32 / 100.0 } else { 0.0 }).collect();
-            let mut scratch = Scratch::new(tokens, dim, vocab_size);
-            let mut run = |hidden: &[f32], lm_head: &[f32], gradients: Option<Gradients>| {
-                let mut losses = vec![0.0; tokens];
-                let input = Input { hidden, lm_head, targets: &targets, weights: &weights, dim };
-                cross_entropy(&mut losses, input, gradients, &mut scratch, Precision::F32);
-                losses
-            };
-            let (mut dhidden, mut dlm_head) = (vec![f32::NAN; tokens * dim], vec![0.0; vocab_size * dim]);
-            let gradients =
-                Gradients { hidden: &mut dhidden, lm_head: &mut dlm_head, accumulate: Accumulate::Add };
-            let losses = run(&hidden, &lm_head, Some(gradients));
-            for token in 0..tokens {
-                let logits: Vec<f64> = (0..vocab_size)
-                    .map(|v| {
-                        (0..dim).map(|d| f64::from(hidden[token * dim + d] * lm_head[v * dim + d])).sum()
-                    })
-                    .collect();
-                let exact =
-                    logits.iter().map(|l| l.exp()).sum::<f64>().ln() - logits[targets[token] as usize];
-                let expected = if weights[token] == 0.0 { 0.0 } else { exact };
-                assert!((f64::from(losses[token]) - expected).abs() < 1e-5);
-            }
-            let weighted = |losses: Vec<f32>| {
-                losses.iter().zip(&weights).map(|(&l, &w)| f64::from(l) * f64::from(w)).sum::<f64>()
-            };
-            check_gradient("hidden", &hidden, &dhidden, |h| weighted(run(h, &lm_head, None)));
-            check_gradient("lm_head", &lm_head, &dlm_head, |w| weighted(run(&hidden, w, None)));
+        for (shape, most, z_loss) in [
+            ([1, 3, 5, 1], LOGITS, 0.0),
+            ([7, 4, 33, 1], LOGITS, 0.1),
+            ([40, 5, 64, 2], LOGITS, 0.0),
+            ([600, 2, 9, 3], LOGITS, 0.0),
+            // The vocabulary in parts, the last one short.
+            ([7, 4, 150, 1], 7 * 64, 0.0),
+            ([40, 5, 129, 2], 40 * 64, 0.1),
+        ] {
+            check(shape, most, z_loss);
         }
+    }
+
+    #[test]
+    fn a_large_vocabulary_s_logits_are_never_held() {
+        let scratch = Scratch::new(8192, 2048, 128_256);
+        assert!(scratch.logits.len() <= LOGITS && scratch.rows == MOST_ROWS && scratch.columns < 128_256);
+        let small = Scratch::new(2048, 256, 4096);
+        assert_eq!((small.rows, small.columns), (ROWS, 4096));
     }
 }

@@ -21,6 +21,10 @@ mod scratch;
 mod view;
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
+mod amx_pack;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_pack;
@@ -34,6 +38,7 @@ mod avx512_pack;
 #[cfg(test)]
 mod tests;
 
+pub use kernel::Session;
 pub use packed::{Packed, gemm_packed};
 pub use peak::measured_peak_gflops;
 pub use view::{View, ViewMut};
@@ -69,6 +74,12 @@ pub enum Accumulate {
 pub fn gemm(precision: Precision, c: ViewMut, a: View, b: View, accumulate: Accumulate) {
     let kernel = kernel::select(precision);
     Product::new(kernel, c, a, Right::Unpacked(b), accumulate).run(rayon::current_num_threads());
+}
+
+/// Makes the calling thread ready for products, until the session is dropped. Not needed: every product does it for
+/// itself. A loop of small [`gemm_serial`] products saves some hundred cycles of each.
+pub fn session(precision: Precision) -> Session {
+    kernel::select(precision).session()
 }
 
 /// [`gemm`] in the calling thread, with the same bits. It allocates when a thread meets its largest product yet.

@@ -9,6 +9,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod buffer;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod gemm;

@@ -42,6 +42,7 @@ pub fn loss_and_gradients(
         targets: &batch.targets,
         weights: &batch.loss_weights,
         dim: config.dim,
+        z_loss: workspace.z_loss,
     };
     let output_gradients = cross_entropy::Gradients {
         hidden: &mut workspace.dnormed,

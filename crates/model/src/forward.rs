@@ -30,6 +30,7 @@ pub fn loss(
         targets: &batch.targets,
         weights: &batch.loss_weights,
         dim: weights.config.dim,
+        z_loss: workspace.z_loss,
     };
     cross_entropy::cross_entropy(&mut workspace.losses, input, None, &mut workspace.output, precision);
     Ok(LossSums::new(&workspace.losses, &batch.loss_weights))

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use kernels::buffer::Buffer;
 use ledger::seed::Rng;
 
 use crate::{Config, Error};
@@ -84,14 +85,14 @@ pub struct Weights {
     /// The shape that they belong to.
     pub config: Config,
     /// All parameters, in the order of [`Layout`].
-    pub data: Vec<f32>,
+    pub data: Buffer,
 }
 
 impl Weights {
     /// All zeros.
     pub fn zeros(config: &Config) -> Result<Self, Error> {
         config.validate()?;
-        Ok(Self { config: config.clone(), data: vec![0.0; Layout::new(config).len] })
+        Ok(Self { config: config.clone(), data: Buffer::zeros(Layout::new(config).len) })
     }
 
     /// Random weights: norms 1, matrices normal.

@@ -2,6 +2,7 @@
 //! batch. A step allocates nothing.
 
 use kernels::attention::Shape;
+use kernels::buffer::Buffer;
 use kernels::{cross_entropy, rms_norm, rope};
 
 use crate::{Batch, Config};
@@ -12,21 +13,21 @@ use crate::{Batch, Config};
 /// memory, keeping them would cost two matrices a layer.
 pub(crate) struct Saved {
     /// `[T, D]`: what came into the block.
-    pub x: Vec<f32>,
+    pub x: Buffer,
     /// `[T]`.
-    pub attention_inverse_rms: Vec<f32>,
+    pub attention_inverse_rms: Buffer,
     /// `[T, (H + 2K) C]`, rotated.
-    pub qkv: Vec<f32>,
+    pub qkv: Buffer,
     /// `[T, H C]`.
-    pub attention: Vec<f32>,
+    pub attention: Buffer,
     /// `[T, H]`.
-    pub log_sums: Vec<f32>,
+    pub log_sums: Buffer,
     /// `[T, D]`: what went into the feed-forward's norm.
-    pub middle: Vec<f32>,
+    pub middle: Buffer,
     /// `[T]`.
-    pub ffn_inverse_rms: Vec<f32>,
+    pub ffn_inverse_rms: Buffer,
     /// `[T, 2F]`; the backward turns it into its gradient in place.
-    pub gate_up: Vec<f32>,
+    pub gate_up: Buffer,
 }
 
 /// All buffers for passes over `rows` sequences of `seq_len` tokens.
@@ -38,25 +39,27 @@ pub struct Workspace {
     pub(crate) positions: Vec<u32>,
     pub(crate) saved: Vec<Saved>,
     /// `[T, D]`: the residual stream.
-    pub(crate) x: Vec<f32>,
+    pub(crate) x: Buffer,
     /// `[T, D]`: a normalised input.
-    pub(crate) normed: Vec<f32>,
+    pub(crate) normed: Buffer,
     /// `[T]`.
-    pub(crate) final_inverse_rms: Vec<f32>,
+    pub(crate) final_inverse_rms: Buffer,
     /// `[T, F]`: SwiGLU's output, and its gradient.
-    pub(crate) hidden: Vec<f32>,
+    pub(crate) hidden: Buffer,
     /// `[T, D]`: gradient of the residual stream.
-    pub(crate) dx: Vec<f32>,
+    pub(crate) dx: Buffer,
     /// `[T, D]`: gradient of a normalised input.
-    pub(crate) dnormed: Vec<f32>,
+    pub(crate) dnormed: Buffer,
     /// `[T, H C]`.
-    pub(crate) dattention: Vec<f32>,
+    pub(crate) dattention: Buffer,
     /// `[T, (H + 2K) C]`.
-    pub(crate) dqkv: Vec<f32>,
+    pub(crate) dqkv: Buffer,
     /// `[T]`.
-    pub(crate) losses: Vec<f32>,
-    pub(crate) norm_partial: Vec<f32>,
+    pub(crate) losses: Buffer,
+    pub(crate) norm_partial: Buffer,
     pub(crate) output: cross_entropy::Scratch,
+    /// Weight of the z-loss that a pass adds to each token's cross-entropy; 0 at first.
+    pub z_loss: f32,
 }
 
 impl Workspace {
@@ -72,8 +75,8 @@ impl Workspace {
 
     fn with_layers(config: &Config, rows: usize, seq_len: usize, layers: usize, backward: bool) -> Self {
         let tokens = rows * seq_len;
-        let buffer = |width: usize| vec![0.0; tokens * width];
-        let for_backward = |width: usize| vec![0.0; if backward { tokens * width } else { 0 }];
+        let buffer = |width: usize| Buffer::zeros(tokens * width);
+        let for_backward = |width: usize| Buffer::zeros(if backward { tokens * width } else { 0 });
         let saved = || Saved {
             x: buffer(config.dim),
             attention_inverse_rms: buffer(1),
@@ -99,8 +102,9 @@ impl Workspace {
             dattention: for_backward(config.attention_dim()),
             dqkv: for_backward(config.qkv_dim()),
             losses: buffer(1),
-            norm_partial: vec![0.0; if backward { rms_norm::partial_len(tokens, config.dim) } else { 0 }],
+            norm_partial: Buffer::zeros(if backward { rms_norm::partial_len(tokens, config.dim) } else { 0 }),
             output: cross_entropy::Scratch::new(tokens, config.dim, config.vocab_size),
+            z_loss: 0.0,
         }
     }
 

@@ -10,6 +10,7 @@
 
 use std::time::{Duration, Instant};
 
+use kernels::buffer::Buffer;
 use kernels::gemm::{Accumulate, Precision};
 use model::backward::loss_and_gradients;
 use model::{Batch, Config, Weights, Workspace};
@@ -75,7 +76,8 @@ fn shape(name: &str) -> Result<(Config, usize, usize), Failure> {
         "nano" => (Config { vocab_size: 256, ffn_dim: 128, ..Size::Nano.plan().model }, 2, 32),
         "small" => (Size::Tiny.plan().model, 8, 256),
         "big" => (Size::Small.plan().model, 2, 512),
-        _ => return Err(format!("--shape is nano, small or big, not {name}").into()),
+        "wide" => (Config { layers: 2, rope_scaling: None, ..Size::B1.plan().model }, 1, 2048),
+        _ => return Err(format!("--shape is nano, small, big or wide, not {name}").into()),
     })
 }
 
@@ -89,7 +91,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     let settings = Settings::default();
     let mut workspace = Workspace::new(&config, rows, seq_len);
     let mut optimizer = Optimizer::new(&config, &settings);
-    let mut gradients = vec![0.0; weights.data.len()];
+    let mut gradients = Buffer::zeros(weights.data.len());
 
     let (mut seconds, mut losses, mut norms) = (Vec::new(), Vec::new(), Vec::new());
     for step in 1..=arguments.steps as u64 {
@@ -108,6 +110,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     let (best, median) = (timed[0], timed[timed.len() / 2]);
     let tokens = batch.tokens() as f64;
     let flops = config.training_flops_per_token(seq_len) * tokens;
+    let peak_rss = peak_rss_mib();
     let peak = kernels::gemm::measured_peak_gflops(arguments.precision, Duration::from_millis(300));
     Ok(json!({
         "program": "altiplano",
@@ -121,7 +124,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
         "best_tokens_per_second": tokens / best,
         "gflops": flops / median / 1e9,
         "peak_gflops": peak,
-        "peak_rss_mib": peak_rss_mib(),
+        "peak_rss_mib": peak_rss,
         "losses": losses,
         "gradient_norms": norms,
     }))

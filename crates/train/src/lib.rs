@@ -18,6 +18,7 @@ mod watch;
 
 pub use batches::Batches;
 pub use error::Error;
+pub use pace::trial;
 pub use packed::PackedBatches;
 pub use run::{Finished, Job, Outcome, Stopped, run};
 pub use schedule::Schedule;

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use kernels::adamw::{AdamW, adamw};
+use kernels::buffer::Buffer;
 use kernels::reduce;
 use model::Config;
 
@@ -15,9 +16,9 @@ use crate::Settings;
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     /// Moving mean of the gradients, in the order of the weights.
-    pub first: Vec<f32>,
+    pub first: Buffer,
     /// Moving mean of the squared gradients.
-    pub second: Vec<f32>,
+    pub second: Buffer,
     groups: Vec<Group>,
     beta1: f32,
     beta2: f32,
@@ -38,8 +39,8 @@ impl Optimizer {
         let groups = groups(config);
         let parameters = groups.last().map_or(0, |group| group.range.end);
         Self {
-            first: vec![0.0; parameters],
-            second: vec![0.0; parameters],
+            first: Buffer::zeros(parameters),
+            second: Buffer::zeros(parameters),
             groups,
             beta1: settings.beta1,
             beta2: settings.beta2,

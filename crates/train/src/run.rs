@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use kernels::buffer::Buffer;
 use kernels::gemm::{Accumulate, Precision};
 use ledger::digest::Digest;
 use ledger::events;
@@ -115,7 +116,7 @@ pub fn run(job: Job) -> Result<Outcome, Error> {
 struct Trainer<'a> {
     job: Job<'a>,
     weights: Weights,
-    gradients: Vec<f32>,
+    gradients: Buffer,
     optimizer: Optimizer,
     workspace: Workspace,
     batch: Batch,
@@ -161,13 +162,15 @@ impl<'a> Trainer<'a> {
         }
 
         let precision = job.settings.precision.resolve();
+        let mut workspace = Workspace::new(&config, job.rows, job.seq_len);
+        workspace.z_loss = job.settings.z_loss;
         let flops = config.training_flops_per_token(job.seq_len);
         let tokens = job.rows * job.seq_len * job.accumulation as usize;
         let task = job.progress.begin(job.stage, Some(job.schedule.steps), Unit::Steps);
         task.position(state.step);
         Ok(Self {
-            gradients: vec![0.0; weights.data.len()],
-            workspace: Workspace::new(&config, job.rows, job.seq_len),
+            gradients: Buffer::zeros(weights.data.len()),
+            workspace,
             batch: Batch::new(job.rows, job.seq_len),
             saver: Saver::new(job.checkpoints.clone(), config, job.settings.keep_checkpoints),
             saved_step: from.map(|_| state.step),

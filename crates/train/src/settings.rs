@@ -11,7 +11,7 @@ use crate::{Error, Plan, Size};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bf16 where the processor multiplies bf16 natively, else f32.
+    /// bf16 where the processor multiplies it faster than f32, else f32.
     #[default]
     Auto,
     /// f32.
@@ -26,8 +26,7 @@ impl Precision {
         match self {
             Self::F32 => kernels::gemm::Precision::F32,
             Self::Bf16 => kernels::gemm::Precision::Bf16,
-            // Without the instruction, rounding to bf16 costs time and saves none.
-            Self::Auto if isa::detected() == isa::Isa::Avx512Bf16 => kernels::gemm::Precision::Bf16,
+            Self::Auto if isa::bf16_pays() => kernels::gemm::Precision::Bf16,
             Self::Auto => kernels::gemm::Precision::F32,
         }
     }
@@ -71,6 +70,8 @@ pub struct Settings {
     pub weight_decay: f32,
     /// Longest gradient that is used whole; longer ones are scaled down to it. 0 turns clipping off.
     pub clip_norm: f64,
+    /// Weight of the z-loss, which keeps logits from drifting; 1e-4 is usual (PaLM), 0 leaves it out.
+    pub z_loss: f32,
     /// Arithmetic of the matrix products.
     pub precision: Precision,
     /// A gradient this many times as long as the usual one ends the run. 0 turns the watch off.
@@ -101,6 +102,7 @@ impl Default for Settings {
             epsilon: 1e-8,
             weight_decay: 0.1,
             clip_norm: 1.0,
+            z_loss: 0.0,
             precision: Precision::Auto,
             spike_limit: 100.0,
             checkpoint_steps: None,
@@ -147,6 +149,7 @@ impl Settings {
             (0.0..=1.0).contains(&self.weight_decay),
             format!("weight_decay is {}, not in [0, 1]", self.weight_decay),
         );
+        require((0.0..=1.0).contains(&self.z_loss), format!("z_loss is {}, not in [0, 1]", self.z_loss));
         require(self.clip_norm >= 0.0, format!("clip_norm is {}", self.clip_norm));
         require(
             self.spike_limit == 0.0 || self.spike_limit > 1.0,

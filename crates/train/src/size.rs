@@ -133,12 +133,12 @@ impl fmt::Display for Size {
     }
 }
 
-/// Tokens for the sizes that are meant in minutes, by how much of them a processor sees in that time: `[with bf16
-/// instructions, with AVX-512 alone, others]`. Never by a measurement, so that equal machines do equal runs.
+/// Tokens for the sizes that are meant in minutes, by how much of them a processor sees in that time: `[where bf16 is
+/// faster, with AVX-512 alone, others]`. Never by a measurement, so that equal machines do equal runs.
 pub fn minutes(tokens: [u64; 3]) -> u64 {
     match isa::detected() {
-        Isa::Avx512Bf16 => tokens[0],
-        Isa::Avx512 => tokens[1],
+        _ if isa::bf16_pays() => tokens[0],
+        Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512 => tokens[1],
         Isa::Avx2 | Isa::Portable => tokens[2],
     }
 }

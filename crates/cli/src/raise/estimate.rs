@@ -61,19 +61,34 @@ pub fn refuse(plan: &Plan) -> Result<(), Error> {
     })
 }
 
-/// Share of the machine's peak that a training step reaches; small shapes reach less than large ones.
-const SHARE_OF_PEAK: f64 = 0.45;
+/// Up to so many parameters, steps are tried; beyond, a trial would hold gigabytes and take seconds.
+const TRIED: u64 = 30_000_000;
+/// Share of the machine's peak that a training step of a large model reaches.
+const SHARE_OF_PEAK: f64 = 0.6;
 
-/// Both trainings from their operations and the machine's measured peak. The other stages by experience: reading the
-/// registry and measuring take a minute or two, other sources mostly less.
+/// Both trainings: a small model's by the steps that it takes and a trial of one of each, a large one's from its
+/// operations and the machine's measured peak. The other stages by experience: reading the registry and measuring take
+/// a minute, other sources mostly less.
 fn seconds(context: &Context) -> f64 {
     let plan = &context.plan;
-    // Settings that have no plan are refused where they are used.
-    let tuned = context.recipe.sft.plan(&plan.model).map_or(0, |sft| sft.tokens());
-    let operations = plan.model.training_flops_per_token(plan.seq_len) * (plan.tokens + tuned) as f64;
+    let reading = if context.recipe.sources.iter().any(|source| source == "registry") { 60.0 } else { 20.0 };
+    // Settings that have no plan, or cannot be trained, are refused where they are used.
+    let tuning = context.recipe.sft.plan(&plan.model).ok();
+    if plan.model.parameters() <= TRIED {
+        let settings = &context.recipe.train;
+        let step =
+            |rows, seq_len| train::trial(&plan.model, rows, seq_len, settings).unwrap_or(f64::INFINITY);
+        let pretraining =
+            step(plan.rows, plan.seq_len) * (plan.steps() * u64::from(plan.accumulation)) as f64;
+        let tuning = tuning.map_or(0.0, |sft| {
+            step(sft.rows, sft.seq_len) * (sft.steps * u64::from(sft.accumulation)) as f64
+        });
+        return reading + pretraining + tuning;
+    }
+    let tokens = plan.tokens + tuning.map_or(0, |sft| sft.tokens());
+    let operations = plan.model.training_flops_per_token(plan.seq_len) * tokens as f64;
     let precision = context.recipe.train.precision.resolve();
-    let peak = gemm::measured_peak_gflops(precision, Duration::from_millis(50)) * 1e9;
-    let reading = if context.recipe.sources.iter().any(|source| source == "registry") { 100.0 } else { 20.0 };
+    let peak = gemm::measured_peak_gflops(precision, Duration::from_millis(100)) * 1e9;
     reading + operations / (peak * SHARE_OF_PEAK)
 }
 

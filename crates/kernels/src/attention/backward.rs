@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Shape;
 use super::forward::stack;
 use super::tile::{KEYS, Seen, Shared, with_scratch};
-use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm_serial};
+use crate::gemm::{self, Accumulate, Precision, View, ViewMut, gemm_serial};
 use crate::isa;
 use crate::math::{exp, map_lanes_of, sum_lanes};
 
@@ -52,6 +52,7 @@ struct Task<'a> {
 
 impl Task<'_> {
     fn run(&self) {
+        let _session = gemm::session(self.precision);
         let Shape { head_dim, .. } = self.shape;
         for token in 0..self.seq_len {
             for column in [self.key_column(), self.value_column()] {

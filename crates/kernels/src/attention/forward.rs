@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::Shape;
 use super::tile::{KEYS, Seen, Shared, with_scratch};
-use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm_serial};
+use crate::gemm::{self, Accumulate, Precision, View, ViewMut, gemm_serial};
 use crate::isa;
 use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
 
@@ -91,6 +91,7 @@ impl Tile<'_> {
         out_stride: usize,
         log_sums: Option<(*mut f32, usize)>,
     ) {
+        let _session = gemm::session(self.precision);
         let Shape { head_dim, .. } = self.shape;
         let (group, rows) = (self.shape.group(), self.rows);
         let height = group * rows;

@@ -1,12 +1,13 @@
 //! What forward and backward share: a tile's stacked rows, the mask, and scratch that is kept by each thread.
 
+use crate::buffer::Buffer;
 use std::cell::RefCell;
 
 /// Keys that a tile takes at once: scores of 128 stacked rows and as many of their gradients stay in the L2 cache.
 pub(super) const KEYS: usize = 512;
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Buffer> = RefCell::new(Buffer::zeros(0));
 }
 
 /// Runs `body` with this thread's buffer, at least `length` long; it grows once and stays.
@@ -14,7 +15,7 @@ pub(super) fn with_scratch<R>(length: usize, body: impl FnOnce(&mut [f32]) -> R)
     SCRATCH.with(|scratch| {
         let mut scratch = scratch.borrow_mut();
         if scratch.len() < length {
-            scratch.resize(length, 0.0);
+            *scratch = Buffer::zeros(length);
         }
         body(&mut scratch[..length])
     })

@@ -18,6 +18,7 @@ pub(super) static F32: Kernel = Kernel {
     right: Format::F32,
     tiles: &[tiles!(single, 1, 1 2 3 4 5 6), tiles!(single, 2, 1 2 3 4 5 6)],
     pack,
+    needs_session: false,
 };
 
 /// Products of bf16 values, each held in an f32.

@@ -29,6 +29,7 @@ pub(super) unsafe fn pack(target: *mut u32, width: usize, strip: &Strip, format:
                 (true, Format::Rounded) => transpose::<true>(target, width, &part),
                 (false, Format::F32) => copy::<false>(target, width, &part),
                 (false, Format::Rounded) => copy::<true>(target, width, &part),
+                (_, Format::PaddedPairs | Format::RowsOfPairs) => unreachable!("tiles pack for themselves"),
             }
         }
     }

@@ -22,6 +22,7 @@ pub(super) static F32: Kernel = Kernel {
         tiles!(single, 2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     ],
     pack,
+    needs_session: false,
 };
 
 /// Products of bf16 values, each held in an f32.

@@ -29,6 +29,7 @@ pub(super) unsafe fn pack(target: *mut u32, width: usize, strip: &Strip, format:
                 (false, Format::F32) => copy::<false, false>(target, width, &part),
                 (false, Format::Rounded) => copy::<true, false>(target, width, &part),
                 (false, Format::Pairs) => copy::<true, true>(target, width, &part),
+                (_, Format::PaddedPairs | Format::RowsOfPairs) => unreachable!("tiles pack for themselves"),
             }
         }
     }

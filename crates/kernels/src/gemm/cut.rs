@@ -11,8 +11,8 @@ const RESIDENT: usize = 288;
 pub(super) const FEW_TILES: usize = 6;
 /// Items for each thread, so that one that is held up leaves its work to others.
 const ITEMS: usize = 4;
-/// Most words of an operand that is packed whole: 24 MiB, about a level-3 cache. Beyond, packing again is no slower.
-const SHARED_WORDS: usize = 6 << 20;
+/// Most words of an operand that is packed whole: 32 MiB. Beyond, the memory weighs more than packing again.
+const SHARED_WORDS: usize = 8 << 20;
 /// Tiles in an item that keep the streaming panels busy enough.
 const ENOUGH_TILES: usize = 4;
 

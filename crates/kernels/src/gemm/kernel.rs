@@ -3,7 +3,7 @@
 use super::ahead::Unit;
 use super::{Precision, portable};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::{amx, avx2, avx512};
 use crate::isa::{self, Isa};
 
 /// How values lie in the 32-bit words of a packed operand.
@@ -15,12 +15,21 @@ pub(super) enum Format {
     Rounded,
     /// Two consecutive values of K a word, as bf16, the first in the lower half. K is padded with a zero.
     Pairs,
+    /// As [`Format::Pairs`], with K padded to 32 values.
+    PaddedPairs,
+    /// The same pairs with 16 words of K of one lane side by side, then those of the next lane:
+    /// word (k, lane) at `k / 16 * 16 * width + lane * 16 + k % 16`. K is padded to 32 values.
+    RowsOfPairs,
 }
 
 impl Format {
     /// Words that hold `depth` values of K.
     pub fn words(self, depth: usize) -> usize {
-        if self == Self::Pairs { depth.div_ceil(2) } else { depth }
+        match self {
+            Self::F32 | Self::Rounded => depth,
+            Self::Pairs => depth.div_ceil(2),
+            Self::PaddedPairs | Self::RowsOfPairs => depth.div_ceil(32) * 16,
+        }
     }
 }
 
@@ -96,12 +105,34 @@ pub(super) struct Kernel {
     /// By vectors of columns, then by rows, both less one.
     pub tiles: &'static [&'static [TileFunction]],
     pub pack: PackFunction,
+    /// Whether tile functions run within a [`Session`] only.
+    pub needs_session: bool,
+}
+
+/// What a thread holds while it multiplies with a kernel that needs it. Sessions nest, and only the outermost costs.
+pub struct Session {
+    #[cfg(target_arch = "x86_64")]
+    _tiles: Option<amx::Session>,
 }
 
 impl Kernel {
+    /// Makes the calling thread ready for this kernel's tile functions.
+    pub fn session(&self) -> Session {
+        Session {
+            // SAFETY: `select` gives out such a kernel only where the system permits tiles.
+            #[cfg(target_arch = "x86_64")]
+            _tiles: self.needs_session.then(|| unsafe { amx::Session::begin() }),
+        }
+    }
+
     /// The function for a tile of `rows` x `columns`.
     pub fn tile(&self, rows: usize, columns: usize) -> TileFunction {
         self.tiles[columns.div_ceil(self.lanes) - 1][rows - 1]
+    }
+
+    /// Values of K of several strips that are packed together where cache lines are shared: few, and whole words.
+    pub fn portion(&self) -> usize {
+        if self.left == Format::RowsOfPairs { 32 } else { 8 }
     }
 
     /// Columns that are packed for a panel of which `columns` are used.
@@ -114,9 +145,11 @@ impl Kernel {
 pub(super) fn select(precision: Precision) -> &'static Kernel {
     match (isa::current(), precision) {
         #[cfg(target_arch = "x86_64")]
+        (Isa::Amx, Precision::Bf16) => &amx::TILES,
+        #[cfg(target_arch = "x86_64")]
         (Isa::Avx512Bf16, Precision::Bf16) => &avx512::PAIRS,
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512 | Isa::Avx512Bf16, Precision::F32) => &avx512::F32,
+        (Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx, Precision::F32) => &avx512::F32,
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx512, Precision::Bf16) => &avx512::ROUNDED,
         #[cfg(target_arch = "x86_64")]

@@ -16,6 +16,7 @@ pub(super) static F32: Kernel = Kernel {
     right: Format::F32,
     tiles: &[tiles!(single, 1, 1 2 3 4)],
     pack,
+    needs_session: false,
 };
 
 /// Products of bf16 values, each held in an f32.
@@ -43,10 +44,16 @@ pub(super) unsafe fn pack(target: *mut u32, width: usize, strip: &Strip, format:
             let packed = match format {
                 Format::F32 => value(word).to_bits(),
                 Format::Rounded => round(value(word)) << 16,
-                Format::Pairs => round(value(2 * word)) | round(value(2 * word + 1)) << 16,
+                Format::Pairs | Format::PaddedPairs | Format::RowsOfPairs => {
+                    round(value(2 * word)) | round(value(2 * word + 1)) << 16
+                }
             };
-            // SAFETY: there is room for all words at this pitch.
-            unsafe { *target.add(word * width + lane) = packed }
+            let place = match format {
+                Format::RowsOfPairs => word / 16 * 16 * width + lane * 16 + word % 16,
+                _ => word * width + lane,
+            };
+            // SAFETY: there is room for all words of the format at this pitch.
+            unsafe { *target.add(place) = packed }
         }
     }
 }

@@ -9,7 +9,7 @@
 use super::ahead::{Ahead, Unit};
 use super::crew;
 use super::cut::{Cut, Tiles, block_range, part};
-use super::kernel::{Format, Kernel, Strip, Tile, Words};
+use super::kernel::{Format, Kernel, Session, Strip, Tile, Words};
 use super::packed::Panels;
 use super::scratch::{Kind, Loan};
 use super::{Accumulate, View, ViewMut};
@@ -86,22 +86,29 @@ impl<'a> Product<'a> {
         let cut = Cut::new(self.kernel, [rows, self.columns, depth], packed, threads);
         let (mut left, mut right) = (Loan::take(Kind::SharedLeft), Loan::take(Kind::SharedRight));
         let shared = self.pack_shared(&cut, threads, &mut left, &mut right);
-        crew::run(threads, cut.row_parts * cut.panel_parts, &Worker::new, &|worker, index| {
-            for chunk in 0..cut.chunks {
-                let item = Item {
-                    product: &self,
-                    tiles: &cut.tiles,
-                    shared: &shared,
-                    rows: part(cut.tiles.count, cut.row_parts, index / cut.panel_parts),
-                    panels: part(cut.panels, cut.panel_parts, index % cut.panel_parts),
-                    blocks: part(cut.blocks, cut.chunks, chunk),
-                };
-                match (self.right, shared.right) {
-                    (Right::Unpacked(b), None) if !cut.left_resident => item.with_right_resident(b, worker),
-                    _ => item.with_left_resident(worker),
+        crew::run(
+            threads,
+            cut.row_parts * cut.panel_parts,
+            &|| Worker::new(self.kernel),
+            &|worker, index| {
+                for chunk in 0..cut.chunks {
+                    let item = Item {
+                        product: &self,
+                        tiles: &cut.tiles,
+                        shared: &shared,
+                        rows: part(cut.tiles.count, cut.row_parts, index / cut.panel_parts),
+                        panels: part(cut.panels, cut.panel_parts, index % cut.panel_parts),
+                        blocks: part(cut.blocks, cut.chunks, chunk),
+                    };
+                    match (self.right, shared.right) {
+                        (Right::Unpacked(b), None) if !cut.left_resident => {
+                            item.with_right_resident(b, worker)
+                        }
+                        _ => item.with_left_resident(worker),
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     /// Packs, on all threads, what the cut says is packed once for all items.
@@ -375,7 +382,8 @@ impl Item<'_> {
     /// when the second one is packed.
     fn portions(&self, strips: usize, depth_stride: usize) -> impl Iterator<Item = Range<usize>> {
         let Range { start, end } = self.depth();
-        let size = if strips > 1 && depth_stride >= FAR { 8 } else { end - start };
+        let size =
+            if strips > 1 && depth_stride >= FAR { self.product.kernel.portion() } else { end - start };
         (start..end).step_by(size).map(move |first| first..(first + size).min(end))
     }
 
@@ -440,10 +448,11 @@ fn next(group: Range<usize>, all: &Range<usize>) -> Range<usize> {
 struct Worker {
     left: Loan,
     right: Loan,
+    _session: Session,
 }
 
 impl Worker {
-    fn new() -> Self {
-        Self { left: Loan::take(Kind::Left), right: Loan::take(Kind::Right) }
+    fn new(kernel: &Kernel) -> Self {
+        Self { left: Loan::take(Kind::Left), right: Loan::take(Kind::Right), _session: kernel.session() }
     }
 }

@@ -6,6 +6,8 @@ use std::ptr::NonNull;
 
 /// A cache line, and a vector of AVX-512.
 const ALIGNMENT: usize = 64;
+/// Words after a block that may be read: a tile register is filled whole, although a strip ends within it.
+const SLACK: usize = 256;
 
 /// A block that this thread lends, and gets back when the loan is dropped. A product that is begun while another
 /// one of the same thread waits for its workers finds none, and gets memory of its own.
@@ -100,7 +102,7 @@ impl Words {
     }
 
     fn layout(len: usize) -> Layout {
-        Layout::array::<u32>(len)
+        Layout::array::<u32>(len + SLACK)
             .and_then(|layout| layout.align_to(ALIGNMENT))
             .expect("a matrix that fits in the address space")
     }

@@ -28,7 +28,7 @@ fn product(kernel: &'static Kernel, a: View, b: View) -> Vec<f32> {
 fn kernels_agree_with_the_portable_one() {
     #[cfg(target_arch = "x86_64")]
     let kernels: &[(Isa, &Kernel, &Kernel)] = {
-        use super::{avx2, avx512};
+        use super::{amx, avx2, avx512};
         &[
             (Isa::Avx2, &avx2::F32, &portable::F32),
             (Isa::Avx2, &avx2::ROUNDED, &portable::ROUNDED),
@@ -38,6 +38,7 @@ fn kernels_agree_with_the_portable_one() {
             (Isa::Avx512, &avx512::WIDENING, &portable::ROUNDED),
             (Isa::Avx512, &avx512::EMULATED_PAIRS, &portable::ROUNDED),
             (Isa::Avx512Bf16, &avx512::PAIRS, &portable::ROUNDED),
+            (Isa::Amx, &amx::TILES, &portable::ROUNDED),
         ]
     };
     #[cfg(not(target_arch = "x86_64"))]
@@ -103,7 +104,7 @@ fn packing_rounds_to_the_nearest_bf16() {
                         Format::Pairs if contiguous_depth => {
                             (target[index / 2] >> (16 * (index % 2)) & 0xffff, rounded)
                         }
-                        Format::Pairs => (target[index], rounded),
+                        _ => (target[index], rounded),
                     };
                     assert_eq!(found, expected, "{isa:?} {format:?}: {value:?}");
                 }

@@ -33,7 +33,7 @@ fn a_saved_folder_reads_back_whole_or_in_shards() {
         assert_eq!(dir.path().join("model.safetensors.index.json").exists(), shard_bytes != usize::MAX);
         let back = hf::load(dir.path()).unwrap();
         assert_eq!(back.config, weights.config);
-        for (read, written) in back.data.iter().zip(&weights.data) {
+        for (read, written) in back.data.iter().zip(weights.data.iter()) {
             let expected = match storage {
                 Storage::F32 => *written,
                 Storage::Bf16 => half::bf16::from_f32(*written).to_f32(),
