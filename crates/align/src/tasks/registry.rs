@@ -13,7 +13,7 @@ const DESCRIPTION_WORDS: usize = 10;
 /// Packages with more dependencies than this are not asked about theirs: the answer would be a long list.
 const MOST_DEPENDENCIES: usize = 3;
 
-const PURPOSE: [&str; 14] = [
+const PURPOSE: [&str; 20] = [
     "What is {} for?",
     "What is {}?",
     "What does {} do?",
@@ -28,6 +28,12 @@ const PURPOSE: [&str; 14] = [
     "What's {}?",
     "Do you know {}?",
     "what is {} for",
+    "What is the point of {}?",
+    "What is the use of {}?",
+    "What would one need {} for?",
+    "When would I need {}?",
+    "Can you explain {}?",
+    "Tell me what {} does.",
 ];
 const PURPOSE_HELD_OUT: [&str; 5] = [
     "What does the {} crate do?",
