@@ -24,7 +24,11 @@ pub fn wilson(right: usize, items: usize) -> Interval {
     let (n, p, z2) = (items as f64, right as f64 / items as f64, Z_95 * Z_95);
     let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    Interval { low: (middle - half).max(0.0), high: (middle + half).min(1.0) }
+    // None and all right have an end of exactly 0 or 1, which the difference of rounded terms misses.
+    Interval {
+        low: if right == 0 { 0.0 } else { (middle - half).max(0.0) },
+        high: if right == items { 1.0 } else { (middle + half).min(1.0) },
+    }
 }
 
 #[cfg(test)]
@@ -47,6 +51,9 @@ mod tests {
                 (found.low - low).abs() < 1e-6 && (found.high - high).abs() < 1e-6,
                 "{right}/{items}: {found:?}"
             );
+        }
+        for items in 1..200 {
+            assert_eq!((wilson(0, items).low, wilson(items, items).high), (0.0, 1.0), "{items}");
         }
     }
 }
