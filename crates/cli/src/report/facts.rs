@@ -7,7 +7,7 @@ use ledger::run::{Run, StageRecord};
 use serde_json::Value;
 
 use super::page::{Curves, Fact, Page, Sample};
-use super::scale::{bytes, count, duration, figures, percent, short};
+use super::scale::{bytes, count, duration, percent, short};
 use super::{dots, funnel, lineage};
 use crate::errors::Error;
 use crate::raise::STAGES;
@@ -91,7 +91,11 @@ fn headline(run: &Run, accuracy: &[dots::Row]) -> Vec<Fact> {
     }
     if let Some(eval) = run.stage("eval").map(|record| &record.summary) {
         if let Some(bits) = eval["before"]["bits_per_byte"].as_f64() {
-            facts.push(fact("bits per byte", figures(bits), "of held-out documents, base model".to_owned()));
+            facts.push(fact(
+                "bits per byte",
+                format!("{bits:.3}"),
+                "of held-out documents, base model".to_owned(),
+            ));
         }
         let mean = |pick: fn(&dots::Row) -> Option<dots::Accuracy>| {
             let values: Vec<f64> = accuracy.iter().filter_map(pick).map(|a| a.value).collect();
@@ -272,9 +276,13 @@ fn repeat(run: &Run, name: &str) -> Vec<(String, String)> {
     let manifest = run.manifest();
     let machine = &manifest.machine;
     let row = |label: &str, value: String| (label.to_owned(), value);
+    let recipe = match std::fs::read_to_string(run.recipe()).unwrap_or_default().trim() {
+        "" => "# empty: every setting at its default".to_owned(),
+        text => text.to_owned(),
+    };
     vec![
         row("command", format!("alti raise --name {name} --recipe recipe.toml")),
-        row("recipe.toml", std::fs::read_to_string(run.recipe()).unwrap_or_default().trim().to_owned()),
+        row("recipe.toml", recipe),
         row("commit", manifest.commit.clone()),
         row("toolchain", manifest.toolchain.clone()),
         row("seed", manifest.seed.to_string()),

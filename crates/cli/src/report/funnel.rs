@@ -43,7 +43,7 @@ pub fn picture(steps: &[Step]) -> Markup {
     let wide = |documents: u64| (documents as f64 / most * WIDTH).max(1.0);
     let height = ROW * (steps.len() as f64 + 1.0) - (ROW - BAR);
     html! {
-        svg.plot.funnel viewBox={ "0 0 960 " (height) } role="img" aria-label="Documents left after each step of the curation" {
+        svg.plot.wide.funnel viewBox={ "0 0 960 " (height) } role="img" aria-label="Documents left after each step of the curation" {
             (row(0.0, "read", first.documents_in, first.bytes_in, wide(first.documents_in), wide(first.documents_in)))
             text.note x=(LEFT + WIDTH + 170.0) y=(BAR / 2.0 + 4.0) { "everything that could be read" }
             @for (i, step) in steps.iter().enumerate() {

@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::scale::{Scale, figures, round_ticks};
+use super::scale::{Scale, figures, round_ticks, tick_texts};
 
 /// One curve. `class` is the colour's name in the style sheet (`one`, `two`, `three`).
 pub struct Series {
@@ -110,10 +110,10 @@ impl LinePlot {
         let y = Scale::linear(y_first, y_last, self.height - bottom, top);
         let floor = self.height - bottom;
         html! {
-            svg.plot viewBox={ "0 0 " (self.width) " " (self.height) } role="img" aria-label=(self.title) {
-                @for &tick in &y_ticks {
+            svg.plot.wide[self.width > 700.0] viewBox={ "0 0 " (self.width) " " (self.height) } role="img" aria-label=(self.title) {
+                @for (&tick, text) in y_ticks.iter().zip(tick_texts(&y_ticks, self.y_format)) {
                     line.grid x1=(left) x2=(self.width - right) y1=(px(y.at(tick))) y2=(px(y.at(tick))) {}
-                    text.tick x=(left - 8.0) y=(px(y.at(tick) + 3.5)) text-anchor="end" { ((self.y_format)(tick)) }
+                    text.tick x=(left - 8.0) y=(px(y.at(tick) + 3.5)) text-anchor="end" { (text) }
                 }
                 @for tick in x.ticks(6) {
                     line.notch x1=(px(x.at(tick))) x2=(px(x.at(tick))) y1=(floor) y2=(floor + 4.0) {}

@@ -80,7 +80,7 @@ pub fn picture(stages: &[Stage]) -> Markup {
     let width = wide as f64 * (BOX + GAP) - GAP + 8.0;
     let height = places.iter().map(|p| p.1).fold(0.0, f64::max) + 70.0;
     html! {
-        svg.plot.lineage viewBox={ "0 0 " (width) " " (height) } role="img" aria-label="Which stage was made from which" {
+        svg.plot.wide.lineage viewBox={ "0 0 " (width) " " (height) } role="img" aria-label="Which stage was made from which" {
             @for (maker, user) in &joins {
                 @let (x, y) = (places[*maker].0 + BOX, places[*maker].1 + 28.0);
                 @let (u, v) = (places[*user].0, places[*user].1 + 28.0);

@@ -66,6 +66,19 @@ pub fn round_ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
+/// The ticks of one axis in one notation: powers of ten only where no tick is large enough to do without.
+pub fn tick_texts(ticks: &[f64], format: fn(f64) -> String) -> Vec<String> {
+    let all_small = ticks.iter().all(|tick| tick.abs() < 1e-3);
+    let text = |&tick: &f64| {
+        if all_small || tick == 0.0 || tick.abs() >= 1e-3 {
+            return format(tick);
+        }
+        let text = format!("{tick:.6}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    ticks.iter().map(text).collect()
+}
+
 /// The nearest of 1, 2, 2.5, 5 times a power of ten that is not below `raw`.
 fn round_step(raw: f64) -> f64 {
     if !(raw.is_finite() && raw > 0.0) {
@@ -193,5 +206,13 @@ mod tests {
         assert_eq!(round_ticks(1.93, 8.4, 4), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!(round_ticks(3.0, 3.0, 4), [3.0, 4.0]);
         assert_eq!(round_ticks(f64::INFINITY, f64::NEG_INFINITY, 4), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn one_axis_has_one_notation() {
+        let texts = |ticks: &[f64]| tick_texts(ticks, figures).join(" ");
+        assert_eq!(texts(&[0.0, 0.0005, 0.001, 0.0015]), "0 0.0005 0.001 0.0015");
+        assert_eq!(texts(&[0.0, 0.00005, 0.0001, 0.00015]), "0 5e-5 1e-4 1.5e-4");
+        assert_eq!(texts(&[2.0, 4.0]), "2 4");
     }
 }
