@@ -19,6 +19,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::batch::{self, Builder, Record, Rows, column};
 use crate::dedup::Signatures;
 use crate::documents::{Packing, Split, SplitWriter, TableWriter};
+use crate::error::inputs as counted;
 use crate::funnel::{Count, Funnel, FunnelStep, Skipped, SkippedInput};
 use crate::read::{self, Flow, Sink};
 use crate::source::{self, Inputs, Source};
@@ -86,8 +87,11 @@ pub fn curate(
     if funnel.skipped.count > 0 {
         let example = &funnel.skipped.examples[0];
         progress.warn(&format!(
-            "{} unreadable or malformed input(s) skipped, such as {}: {}",
-            funnel.skipped.count, example.place, example.reason
+            "left out {}, such as {}: {} (listed in {})",
+            counted(funnel.skipped.count),
+            example.place,
+            example.reason,
+            out.join("skipped.jsonl").display()
         ));
     }
 

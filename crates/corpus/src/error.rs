@@ -33,13 +33,13 @@ pub enum Error {
         reason: String,
     },
     /// Not one document could be read from the sources.
-    #[error("no readable document in {sources}: {skipped} input(s) skipped{first}")]
+    #[error("no readable document in {sources}: {} skipped{first}", inputs(*skipped))]
     NothingReadable {
         /// The sources as given.
         sources: String,
         /// How many inputs were skipped as unreadable or malformed.
         skipped: u64,
-        /// The first skipped input and its reason, or nothing.
+        /// The first skipped input and its reason, or nothing where none was skipped.
         first: String,
     },
     /// Documents were read, but every one was removed.
@@ -150,4 +150,9 @@ impl Error {
         let path = path.to_path_buf();
         move |cause| Error::Parquet { operation, path, cause }
     }
+}
+
+/// `1 input`, `12 inputs`.
+pub(crate) fn inputs(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "input" } else { "inputs" })
 }

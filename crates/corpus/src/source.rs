@@ -173,7 +173,8 @@ impl Inputs {
         let relative_to = fixed.to_string_lossy().replace('\\', "/");
         let base = if fixed.as_os_str().is_empty() { Path::new(".") } else { fixed.as_path() };
         let mut matched = false;
-        for (path, relative) in self.walk(base, pattern, settings) {
+        let files = if base.is_dir() { self.walk(base, pattern, settings) } else { Vec::new() };
+        for (path, relative) in files {
             let name = match relative_to.as_str() {
                 "" => relative,
                 base => format!("{}/{relative}", base.trim_end_matches('/')),

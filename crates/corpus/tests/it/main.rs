@@ -251,13 +251,16 @@ fn no_readable_input_is_an_error_with_a_hint() {
     let out = folder.path().join("out");
     let path = folder.path().join("broken.parquet");
     std::fs::write(&path, "no").unwrap();
-    for sources in
-        [vec![], vec![Source::Path(path.to_str().unwrap().into())], vec![Source::Path("no/such*".into())]]
-    {
+    let file = Source::Path(path.to_str().unwrap().into());
+    for (sources, reason) in [
+        (vec![], "0 inputs skipped"),
+        (vec![file], "1 input skipped, first "),
+        (vec![Source::Path("no/such*".into())], "1 input skipped, first no/such*: matches no file"),
+    ] {
         match curate(&Settings::default(), &sources, &[], &out, Seed(1), &Silent) {
             Err(error @ Error::NothingReadable { .. }) => {
                 assert!(error.hint().unwrap().contains("--source"));
-                assert!(sources.is_empty() || error.to_string().contains("first "), "{error}");
+                assert!(error.to_string().contains(reason), "{error}");
             }
             other => panic!("{other:?}"),
         }
