@@ -92,7 +92,7 @@ impl Given {
             // Checked one by one, so that the message names the one that is wrong.
             Recipe::deserialize(table.clone()).map_err(|error: toml::de::Error| Error::Recipe {
                 message: format!("--set {setting}: {}", error.message().trim()),
-                hint: "the run's resolved.toml shows every section and key with its value".to_owned(),
+                hint: hint(&error, "the run's resolved.toml shows every section and key with its value"),
             })?;
         }
         Ok(Self { table })
@@ -196,8 +196,34 @@ fn fault(path: &Path, text: &str, error: &toml::de::Error) -> Error {
     let shown = text.lines().nth(line).unwrap_or_default().trim_end();
     Error::Recipe {
         message: format!("{}:{}: {}\n       | {shown}", path.display(), line + 1, error.message().trim()),
-        hint: "recipes/ has examples; a run's resolved.toml shows every section and key".to_owned(),
+        hint: hint(error, "recipes/ has examples; a run's resolved.toml shows every section and key"),
     }
+}
+
+/// The known key that an unknown one was probably meant to be, else what helps in general.
+fn hint(error: &toml::de::Error, general: &str) -> String {
+    let mut quoted = error.message().split('`').skip(1).step_by(2);
+    let meant = error.message().contains("unknown field").then(|| {
+        let given = quoted.next()?;
+        let near = quoted.map(|known| (edits(given, known), known)).min()?;
+        (near.0 <= given.chars().count().div_ceil(3)).then_some(near.1)
+    });
+    meant.flatten().map_or_else(|| general.to_owned(), |known| format!("did you mean `{known}`?"))
+}
+
+/// How many letters must be changed, added or left out to make one word of the other (Levenshtein 1966).
+fn edits(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in to.iter().enumerate() {
+            let changed = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
 }
 
 /// Puts `a.b=c` into the table. `c` is TOML if it reads as such, else text.
@@ -302,5 +328,20 @@ mod tests {
             let message = Given::load(None, &[setting.to_owned()]).unwrap_err().to_string();
             assert!(message.contains(setting) && message.contains(word), "{message}");
         }
+    }
+
+    #[test]
+    fn a_typo_is_answered_with_the_key_that_was_meant() {
+        for (setting, wanted) in [
+            ("train.learning_rat=1", "did you mean `learning_rate`?"),
+            ("trian.rows=1", "did you mean `train`?"),
+            ("train.itemsperkind=1", "resolved.toml"),
+            ("eval.itemsperkind=1", "did you mean `items_per_kind`?"),
+            ("seed=many", "resolved.toml"),
+        ] {
+            let hint = Given::load(None, &[setting.to_owned()]).unwrap_err().hint().unwrap();
+            assert!(hint.contains(wanted), "{setting}: {hint}");
+        }
+        assert_eq!([edits("", "ab"), edits("kitten", "sitting"), edits("same", "same")], [2, 3, 0]);
     }
 }
