@@ -1,5 +1,7 @@
 //! The command line: every verb with its options and an example. The help is written to be read from top to bottom.
 
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
@@ -135,14 +137,14 @@ pub struct Chat {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Sampling {
     /// 0 always takes the likeliest word; higher is freer.
-    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    #[arg(long, default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
     pub temperature: f32,
     /// Choose among the likeliest words that together have this probability.
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    #[arg(long, default_value_t = 1.0, value_name = "P", allow_negative_numbers = true)]
     pub top_p: f32,
     /// The most tokens of one answer.
-    #[arg(long, default_value_t = 256, value_name = "N")]
-    pub max_tokens: usize,
+    #[arg(long, default_value = "256", value_name = "N")]
+    pub max_tokens: NonZeroUsize,
     /// The seed of the choice.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub seed: u64,
@@ -165,8 +167,8 @@ pub struct Serve {
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
     /// Address and port; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
-    pub listen: std::net::SocketAddr,
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = address)]
+    pub listen: SocketAddr,
     /// The model's name in the API. [default: the run's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -176,6 +178,13 @@ pub struct Serve {
     /// One setting of the engine, such as engine.max_sequences=8; may be repeated. The run's recipe has the others.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// An address with its port. `localhost` may stand for two addresses; the one of IPv4 is taken, as it is by default.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found: Vec<SocketAddr> = text.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    let first = found.iter().find(|one| one.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| "write an address and a port, such as 127.0.0.1:9000".to_owned())
 }
 
 /// Show a run's stages: state, time and what each produced.
@@ -271,6 +280,20 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn addresses_have_a_port() {
+        for (text, wanted) in [
+            ("127.0.0.1:9000", Some("127.0.0.1:9000")),
+            ("[::1]:0", Some("[::1]:0")),
+            ("9000", None),
+            ("127.0.0.1", None),
+            ("", None),
+        ] {
+            let found = address(text).map(|address| address.to_string());
+            assert_eq!(found.as_deref().ok(), wanted, "{text}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent_and_every_verb_has_an_example() {

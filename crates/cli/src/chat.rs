@@ -13,7 +13,7 @@ use tokenizer::chat::{Message, Role};
 use crate::args::{Chat, Sampling};
 use crate::errors::Error;
 use crate::progress::Shown;
-use crate::{interrupt, open};
+use crate::{errors, interrupt, open};
 
 /// `alti chat`.
 pub fn chat(args: &Chat, shown: &Shown) -> Result<(), Error> {
@@ -50,8 +50,12 @@ fn converse(talk: &mut Talk) -> Result<(), Error> {
             Ok(line) => {
                 // A history that cannot grow is no reason to end a conversation.
                 let _ = editor.add_history_entry(line.trim());
-                if !talk.take(line.trim())? {
-                    return Ok(());
+                match talk.take(line.trim()) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(()),
+                    // A question that the engine refuses, such as one longer than the context, ends nothing else.
+                    Err(error @ Error::Engine(_)) => drop(errors::show(&error)),
+                    Err(error) => return Err(error),
                 }
             }
             Err(ReadlineError::Interrupted) => anstream::eprintln!("{}", "/exit or Ctrl-D leaves".dimmed()),
@@ -123,13 +127,20 @@ impl Talk {
         Ok(true)
     }
 
-    /// Asks, and writes the answer to standard output while it is made. Ctrl-C ends the answer, not the conversation.
+    /// Asks and keeps the answer. A question that has none is forgotten, so that the next one stands alone.
     fn say(&mut self, text: &str) -> Result<(), Error> {
         self.turns.push(Message { role: Role::User, content: text.to_owned() });
+        let content = self.answer().inspect_err(|_| drop(self.turns.pop()))?;
+        self.turns.push(Message { role: Role::Assistant, content });
+        Ok(())
+    }
+
+    /// Writes the answer to standard output while it is made. Ctrl-C ends the answer, not the conversation.
+    fn answer(&mut self) -> Result<String, Error> {
         let prompt = self.prompt();
         let room = self.engine.context().saturating_sub(prompt.len());
         let request = Request {
-            max_tokens: Some(self.sampling.max_tokens.clamp(1, room.max(1))),
+            max_tokens: Some(self.sampling.max_tokens.get().min(room.max(1))),
             sampling: engine::Sampling {
                 temperature: self.sampling.temperature,
                 top_p: self.sampling.top_p,
@@ -167,8 +178,7 @@ impl Talk {
         drop(events);
         interrupt::clear();
         written.and_then(|()| write("\n")).map_err(broken)?;
-        self.turns.push(Message { role: Role::Assistant, content: answer });
-        Ok(())
+        Ok(answer)
     }
 
     /// The conversation as tokens. The oldest turns are forgotten once less than a quarter of the context is left.

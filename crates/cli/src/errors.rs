@@ -116,6 +116,10 @@ impl Error {
 
 /// Writes the error with its causes and its hint to standard error, and gives the exit code.
 pub fn show(error: &Error) -> ExitCode {
+    if matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe) {
+        // Whoever read the answer has read enough, as `head` does.
+        return ExitCode::SUCCESS;
+    }
     let mut text = if matches!(error, Error::Interrupted { .. }) {
         format!("{}\n", error.yellow())
     } else {

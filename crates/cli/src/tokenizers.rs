@@ -82,8 +82,9 @@ fn show(tokenizer: &Tokenizer, tokens: &[u32], bytes: usize) {
     let ids: Vec<String> = tokens.iter().map(u32::to_string).collect();
     anstream::println!("{}", ids.join(" ").dimmed());
     anstream::println!(
-        "{} tokens, {} bytes a token",
+        "{} {}, {} bytes a token",
         count(tokens.len() as u64),
+        if tokens.len() == 1 { "token" } else { "tokens" },
         figures(bytes as f64 / tokens.len().max(1) as f64)
     );
 }
