@@ -116,12 +116,17 @@ pub fn curate(
 
 fn nothing_readable(sources: &[Source], funnel: &Funnel) -> Error {
     let names: Vec<String> = sources.iter().map(Source::to_string).collect();
-    let first = match funnel.skipped.examples.first() {
+    let mut details = match funnel.skipped.examples.first() {
         Some(input) => format!(", first {}: {}", input.place, input.reason),
         None => String::new(),
     };
+    if !funnel.ignored.is_empty() {
+        let kinds: Vec<String> =
+            funnel.ignored.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        details.push_str(&format!(", files of kinds that are not read: {}", kinds.join(", ")));
+    }
     let sources = if names.is_empty() { "an empty list of sources".into() } else { names.join(", ") };
-    Error::NothingReadable { sources, skipped: funnel.skipped.count, first }
+    Error::NothingReadable { sources, skipped: funnel.skipped.count, details }
 }
 
 fn nothing_kept(funnel: &Funnel) -> Error {

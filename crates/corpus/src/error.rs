@@ -33,14 +33,14 @@ pub enum Error {
         reason: String,
     },
     /// Not one document could be read from the sources.
-    #[error("no readable document in {sources}: {} skipped{first}", inputs(*skipped))]
+    #[error("no readable document in {sources}: {} skipped{details}", inputs(*skipped))]
     NothingReadable {
         /// The sources as given.
         sources: String,
         /// How many inputs were skipped as unreadable or malformed.
         skipped: u64,
-        /// The first skipped input and its reason, or nothing where none was skipped.
-        first: String,
+        /// The first skipped input with its reason, and the files of kinds that are not read; empty without any.
+        details: String,
     },
     /// Documents were read, but every one was removed.
     #[error("all {read} documents were removed while curating; most by {step}: {reason} ({count})")]

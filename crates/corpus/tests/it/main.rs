@@ -252,9 +252,16 @@ fn no_readable_input_is_an_error_with_a_hint() {
     let path = folder.path().join("broken.parquet");
     std::fs::write(&path, "no").unwrap();
     let file = Source::Path(path.to_str().unwrap().into());
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("a.pdf"), "%PDF").unwrap();
     for (sources, reason) in [
         (vec![], "0 inputs skipped"),
         (vec![file], "1 input skipped, first "),
+        (
+            vec![Source::Path(other.to_str().unwrap().into())],
+            "0 inputs skipped, files of kinds that are not read: 1 pdf",
+        ),
         (vec![Source::Path("no/such*".into())], "1 input skipped, first no/such*: matches no file"),
     ] {
         match curate(&Settings::default(), &sources, &[], &out, Seed(1), &Silent) {
