@@ -7,9 +7,10 @@ use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use kernels::rope::Turn;
 use kernels::{attention, cross_entropy, embedding, reduce, rms_norm, rope, swiglu};
 
-use crate::forward::{LossSums, run};
+use crate::forward::{AttentionBuffers, BlockWeights, LossSums, attention_half, feed_forward_half, run};
+use crate::recompute::Again;
 use crate::weights::Layout;
-use crate::workspace::{Saved, attention_shape};
+use crate::workspace::{Activations, activations, attention_shape};
 use crate::{Batch, Config, Error, Weights, Workspace};
 
 /// Runs forward and backward. The gradient of the weighted sum of losses (not of its mean) goes to `gradients`,
@@ -93,6 +94,7 @@ fn block(
     let weight = |range: &std::ops::Range<usize>| &weights.data[range.clone()];
     let Workspace {
         saved,
+        shared,
         normed,
         hidden,
         dx,
@@ -105,8 +107,27 @@ fn block(
         seq_len,
         ..
     } = workspace;
-    let Saved { x, attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up } =
-        &mut saved[index];
+    let again = saved[index].again;
+    let (x, kept) = activations(saved.get_mut(index), shared);
+    let Activations { attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up } =
+        kept;
+
+    // What the layer did not keep, by the forward's own functions.
+    let block_weights = BlockWeights::of(weights, places);
+    if again.attention() {
+        let buffers = AttentionBuffers { normed, inverse_rms: attention_inverse_rms, qkv, out: attention };
+        attention_half(config, &block_weights, x, buffers, positions, table, precision, |out, qkv| {
+            let shape = attention_shape(config);
+            attention::forward(out, log_sums, qkv, &batch.document_starts, *seq_len, shape, precision);
+        });
+    }
+    if again == Again::All {
+        reduce::copy(middle, x);
+        block_weights.output.forward(middle, attention, dim, precision, Accumulate::Add);
+    }
+    if again.feed_forward() {
+        feed_forward_half(config, &block_weights, middle, normed, ffn_inverse_rms, gate_up, precision);
+    }
 
     // Feed-forward: x = middle + down(swiglu(gate_up(norm(middle)))).
     input_gradient(hidden, dx, weight(&places.down), dim, precision);

@@ -8,8 +8,8 @@ use kernels::gemm::{Accumulate, Packed, Precision, View, ViewMut, gemm, gemm_pac
 use kernels::rope::Turn;
 use kernels::{attention, cross_entropy, embedding, reduce, rms_norm, rope, swiglu};
 
-use crate::weights::Layout;
-use crate::workspace::attention_shape;
+use crate::weights::{LayerRanges, Layout};
+use crate::workspace::{Activations, activations, attention_shape};
 use crate::{Batch, Config, Error, Weights, Workspace};
 
 /// Writes each token's cross-entropy to [`Workspace::losses`]; returns the weighted sum and the sum of weights.
@@ -82,32 +82,28 @@ pub(crate) fn run(weights: &Weights, batch: &Batch, workspace: &mut Workspace, p
     let config = &weights.config;
     let layout = Layout::new(config);
     workspace.prepare(batch);
-    let Workspace { saved, x, normed, hidden, positions, table, final_inverse_rms, seq_len, .. } = workspace;
+    let Workspace { saved, shared, x, normed, hidden, positions, table, final_inverse_rms, seq_len, .. } =
+        workspace;
     embedding::forward(x, &weights.data[layout.embedding.clone()], &batch.inputs, config.dim);
-    let kept = saved.len();
     for (index, places) in layout.layers.iter().enumerate() {
-        let saved = &mut saved[index % kept];
-        reduce::copy(&mut saved.x, x);
-        let block_weights = BlockWeights {
-            attention_norm: &weights.data[places.attention_norm.clone()],
-            qkv: Linear::Plain(&weights.data[places.qkv.clone()]),
-            output: Linear::Plain(&weights.data[places.output.clone()]),
-            ffn_norm: &weights.data[places.ffn_norm.clone()],
-            gate_up: Linear::Plain(&weights.data[places.gate_up.clone()]),
-            down: Linear::Plain(&weights.data[places.down.clone()]),
-        };
+        let (kept_x, kept) = activations(saved.get_mut(index), shared);
+        if !kept_x.is_empty() {
+            reduce::copy(kept_x, x);
+        }
+        let Activations { attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up } =
+            kept;
         let buffers = BlockBuffers {
             normed,
-            attention_inverse_rms: &mut saved.attention_inverse_rms,
-            qkv: &mut saved.qkv,
-            attention: &mut saved.attention,
-            middle: Some(&mut saved.middle),
-            ffn_inverse_rms: &mut saved.ffn_inverse_rms,
-            gate_up: &mut saved.gate_up,
+            attention_inverse_rms,
+            qkv,
+            attention,
+            middle: Some(middle),
+            ffn_inverse_rms,
+            gate_up,
             hidden,
         };
-        let log_sums = &mut saved.log_sums;
-        block(config, &block_weights, x, buffers, positions, table, precision, |out, qkv| {
+        let weights = BlockWeights::of(weights, places);
+        block(config, &weights, x, buffers, positions, table, precision, |out, qkv| {
             let shape = attention_shape(config);
             attention::forward(out, log_sums, qkv, &batch.document_starts, *seq_len, shape, precision);
         });
@@ -124,6 +120,21 @@ pub(crate) struct BlockWeights<'a> {
     pub ffn_norm: &'a [f32],
     pub gate_up: Linear<'a>,
     pub down: Linear<'a>,
+}
+
+impl<'a> BlockWeights<'a> {
+    /// Those of a block in the flat vector.
+    pub fn of(weights: &'a Weights, places: &LayerRanges) -> Self {
+        let part = |range: &std::ops::Range<usize>| &weights.data[range.clone()];
+        Self {
+            attention_norm: part(&places.attention_norm),
+            qkv: Linear::Plain(part(&places.qkv)),
+            output: Linear::Plain(part(&places.output)),
+            ffn_norm: part(&places.ffn_norm),
+            gate_up: Linear::Plain(part(&places.gate_up)),
+            down: Linear::Plain(part(&places.down)),
+        }
+    }
 }
 
 /// Where one block writes; the shapes are those of the workspace.
@@ -162,22 +173,58 @@ pub(crate) fn block(
         gate_up,
         hidden,
     } = buffers;
-    let Config { dim, ffn_dim, norm_eps, .. } = *config;
-    let qkv_dim = config.qkv_dim();
-
-    rms_norm::forward(normed, attention_inverse_rms, x, weights.attention_norm, norm_eps);
-    weights.qkv.forward(qkv, normed, qkv_dim, precision, Accumulate::Overwrite);
-    rope::rotate(qkv, qkv_dim, config.heads + config.kv_heads, positions, table, Turn::Forward);
-    attend(attention, qkv);
-    weights.output.forward(x, attention, dim, precision, Accumulate::Add);
+    let heads = AttentionBuffers { normed, inverse_rms: attention_inverse_rms, qkv, out: attention };
+    attention_half(config, weights, x, heads, positions, table, precision, attend);
+    weights.output.forward(x, attention, config.dim, precision, Accumulate::Add);
     if let Some(middle) = middle {
         reduce::copy(middle, x);
     }
+    feed_forward_half(config, weights, x, normed, ffn_inverse_rms, gate_up, precision);
+    swiglu::forward(hidden, gate_up, config.ffn_dim);
+    weights.down.forward(x, hidden, config.dim, precision, Accumulate::Add);
+}
 
-    rms_norm::forward(normed, ffn_inverse_rms, x, weights.ffn_norm, norm_eps);
-    weights.gate_up.forward(gate_up, normed, 2 * ffn_dim, precision, Accumulate::Overwrite);
-    swiglu::forward(hidden, gate_up, ffn_dim);
-    weights.down.forward(x, hidden, dim, precision, Accumulate::Add);
+/// Where the attention half writes.
+pub(crate) struct AttentionBuffers<'a> {
+    pub normed: &'a mut [f32],
+    pub inverse_rms: &'a mut [f32],
+    pub qkv: &'a mut [f32],
+    pub out: &'a mut [f32],
+}
+
+/// The attention half of a block up to the output projection: `out = attend(rope(qkv(norm(x))))`. The backward calls
+/// it too, where a layer does not keep what it writes.
+#[allow(clippy::too_many_arguments)] // As for `block`.
+pub(crate) fn attention_half(
+    config: &Config,
+    weights: &BlockWeights,
+    x: &[f32],
+    buffers: AttentionBuffers,
+    positions: &[u32],
+    table: &rope::Table,
+    precision: Precision,
+    attend: impl FnOnce(&mut [f32], &mut [f32]),
+) {
+    let AttentionBuffers { normed, inverse_rms, qkv, out } = buffers;
+    let qkv_dim = config.qkv_dim();
+    rms_norm::forward(normed, inverse_rms, x, weights.attention_norm, config.norm_eps);
+    weights.qkv.forward(qkv, normed, qkv_dim, precision, Accumulate::Overwrite);
+    rope::rotate(qkv, qkv_dim, config.heads + config.kv_heads, positions, table, Turn::Forward);
+    attend(out, qkv);
+}
+
+/// The feed-forward half of a block up to SwiGLU: `gate_up = gate_up(norm(x))`. The backward calls it too.
+pub(crate) fn feed_forward_half(
+    config: &Config,
+    weights: &BlockWeights,
+    x: &[f32],
+    normed: &mut [f32],
+    inverse_rms: &mut [f32],
+    gate_up: &mut [f32],
+    precision: Precision,
+) {
+    rms_norm::forward(normed, inverse_rms, x, weights.ffn_norm, config.norm_eps);
+    weights.gate_up.forward(gate_up, normed, 2 * config.ffn_dim, precision, Accumulate::Overwrite);
 }
 
 /// A weight matrix `[out, in]`, as training holds it or packed once for inference; both give the same bits.

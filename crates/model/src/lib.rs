@@ -9,11 +9,13 @@ pub mod config;
 pub mod forward;
 pub mod hf;
 pub mod infer;
+pub mod recompute;
 pub mod weights;
 pub mod workspace;
 
 pub use batch::Batch;
 pub use config::{Config, RopeScaling};
+pub use recompute::Recompute;
 pub use weights::{TensorSpec, Weights};
 pub use workspace::Workspace;
 

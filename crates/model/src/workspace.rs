@@ -5,13 +5,15 @@ use kernels::attention::Shape;
 use kernels::buffer::Buffer;
 use kernels::{cross_entropy, rms_norm, rope};
 
+use crate::recompute::{Again, Recompute};
 use crate::{Batch, Config};
 
 /// What one block keeps from its forward for its backward.
 ///
 /// The normalised inputs are not kept: writing them again from `x` and one number a row costs a pass over
-/// memory, keeping them would cost two matrices a layer.
+/// memory, keeping them would cost two matrices a layer. What [`Again`] drops is empty here.
 pub(crate) struct Saved {
+    pub again: Again,
     /// `[T, D]`: what came into the block.
     pub x: Buffer,
     /// `[T]`.
@@ -30,6 +32,83 @@ pub(crate) struct Saved {
     pub gate_up: Buffer,
 }
 
+impl Saved {
+    /// The buffers of a layer in a backward, or of the layers that share what they do not keep.
+    fn new(
+        config: &Config,
+        tokens: usize,
+        again: Again,
+        [x, attention, middle, feed_forward]: [bool; 4],
+    ) -> Self {
+        let buffer = |kept: bool, width: usize| Buffer::zeros(if kept { tokens * width } else { 0 });
+        Self {
+            again,
+            x: buffer(x, config.dim),
+            attention_inverse_rms: buffer(true, 1),
+            qkv: buffer(attention, config.qkv_dim()),
+            attention: buffer(attention, config.attention_dim()),
+            log_sums: buffer(attention, config.heads),
+            middle: buffer(middle, config.dim),
+            ffn_inverse_rms: buffer(true, 1),
+            gate_up: buffer(feed_forward, 2 * config.ffn_dim),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let Self {
+            again: _,
+            x,
+            attention_inverse_rms,
+            qkv,
+            attention,
+            log_sums,
+            middle,
+            ffn_inverse_rms,
+            gate_up,
+        } = self;
+        let all = [x, attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up];
+        all.iter().map(|buffer| buffer.len() * size_of::<f32>()).sum()
+    }
+}
+
+/// Where one block's activations are: in the layer's own buffers, or in those that all layers share.
+pub(crate) struct Activations<'a> {
+    pub attention_inverse_rms: &'a mut [f32],
+    pub qkv: &'a mut [f32],
+    pub attention: &'a mut [f32],
+    pub log_sums: &'a mut [f32],
+    pub middle: &'a mut [f32],
+    pub ffn_inverse_rms: &'a mut [f32],
+    pub gate_up: &'a mut [f32],
+}
+
+/// The layer's input where it is kept (else empty), and its other activations.
+pub(crate) fn activations<'a>(
+    own: Option<&'a mut Saved>,
+    shared: &'a mut Saved,
+) -> (&'a mut [f32], Activations<'a>) {
+    fn choose<'a>(own: &'a mut [f32], shared: &'a mut [f32]) -> &'a mut [f32] {
+        if own.is_empty() { shared } else { own }
+    }
+    let Saved { attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up, .. } =
+        shared;
+    let Some(own) = own else {
+        let activations =
+            Activations { attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up };
+        return (&mut [], activations);
+    };
+    let activations = Activations {
+        attention_inverse_rms: &mut own.attention_inverse_rms,
+        qkv: choose(&mut own.qkv, qkv),
+        attention: choose(&mut own.attention, attention),
+        log_sums: choose(&mut own.log_sums, log_sums),
+        middle: choose(&mut own.middle, middle),
+        ffn_inverse_rms: &mut own.ffn_inverse_rms,
+        gate_up: choose(&mut own.gate_up, gate_up),
+    };
+    (&mut own.x, activations)
+}
+
 /// All buffers for passes over `rows` sequences of `seq_len` tokens.
 pub struct Workspace {
     pub(crate) rows: usize,
@@ -37,7 +116,10 @@ pub struct Workspace {
     pub(crate) table: rope::Table,
     /// `[T]`: each token's position in its document.
     pub(crate) positions: Vec<u32>,
+    /// What each layer keeps; empty in a workspace for the forward alone.
     pub(crate) saved: Vec<Saved>,
+    /// What the layers do not keep, written by each in turn.
+    pub(crate) shared: Saved,
     /// `[T, D]`: the residual stream.
     pub(crate) x: Buffer,
     /// `[T, D]`: a normalised input.
@@ -63,36 +145,47 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Buffers for training: forward and backward.
+    /// Buffers for training: forward and backward, with everything kept that the backward needs.
     pub fn new(config: &Config, rows: usize, seq_len: usize) -> Self {
-        Self::with_layers(config, rows, seq_len, config.layers, true)
+        Self::recomputing(config, rows, seq_len, &Recompute::default())
+    }
+
+    /// Buffers for training whose layers compute again what `recompute` says. The results are the same bits.
+    pub fn recomputing(config: &Config, rows: usize, seq_len: usize, recompute: &Recompute) -> Self {
+        let layers: Vec<Again> = (0..config.layers).map(|index| recompute.layer(index)).collect();
+        let any = |drops: fn(Again) -> bool| layers.iter().any(|&again| drops(again));
+        let shared =
+            [false, any(Again::attention), any(|again| again == Again::All), any(Again::feed_forward)];
+        Self::with_layers(config, rows, seq_len, &layers, shared)
     }
 
     /// Buffers for the forward alone: one block's activations, used again by each.
     pub fn forward_only(config: &Config, rows: usize, seq_len: usize) -> Self {
-        Self::with_layers(config, rows, seq_len, 1, false)
+        Self::with_layers(config, rows, seq_len, &[], [false, true, true, true])
     }
 
-    fn with_layers(config: &Config, rows: usize, seq_len: usize, layers: usize, backward: bool) -> Self {
+    fn with_layers(
+        config: &Config,
+        rows: usize,
+        seq_len: usize,
+        layers: &[Again],
+        shared: [bool; 4],
+    ) -> Self {
         let tokens = rows * seq_len;
+        let backward = !layers.is_empty();
         let buffer = |width: usize| Buffer::zeros(tokens * width);
         let for_backward = |width: usize| Buffer::zeros(if backward { tokens * width } else { 0 });
-        let saved = || Saved {
-            x: buffer(config.dim),
-            attention_inverse_rms: buffer(1),
-            qkv: buffer(config.qkv_dim()),
-            attention: buffer(config.attention_dim()),
-            log_sums: buffer(config.heads),
-            middle: buffer(config.dim),
-            ffn_inverse_rms: buffer(1),
-            gate_up: buffer(2 * config.ffn_dim),
+        let saved = |&again: &Again| {
+            let kept = [true, !again.attention(), again != Again::All, !again.feed_forward()];
+            Saved::new(config, tokens, again, kept)
         };
         Self {
             rows,
             seq_len,
             table: rope::Table::new(&config.rope_frequencies(), seq_len),
             positions: vec![0; tokens],
-            saved: (0..layers).map(|_| saved()).collect(),
+            saved: layers.iter().map(saved).collect(),
+            shared: Saved::new(config, tokens, Again::Nothing, shared),
             x: buffer(config.dim),
             normed: buffer(config.dim),
             final_inverse_rms: buffer(1),
@@ -106,6 +199,18 @@ impl Workspace {
             output: cross_entropy::Scratch::new(tokens, config.dim, config.vocab_size),
             z_loss: 0.0,
         }
+    }
+
+    /// Bytes held by the buffers; the rotary table is not counted.
+    pub fn bytes(&self) -> usize {
+        let Self { x, normed, final_inverse_rms, hidden, dx, dnormed, dattention, dqkv, .. } = self;
+        let buffers = [x, normed, final_inverse_rms, hidden, dx, dnormed, dattention, dqkv];
+        let floats = buffers.iter().map(|buffer| buffer.len()).sum::<usize>()
+            + self.losses.len()
+            + self.norm_partial.len();
+        let layers: usize = self.saved.iter().chain([&self.shared]).map(Saved::bytes).sum();
+        let positions = self.positions.len() * size_of::<u32>();
+        layers + floats * size_of::<f32>() + positions + self.output.bytes()
     }
 
     /// Each token's cross-entropy of the last pass, in nats, 0 where its weight is 0: `[T]`.

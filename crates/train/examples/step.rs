@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use kernels::buffer::Buffer;
 use kernels::gemm::{Accumulate, Precision};
 use model::backward::loss_and_gradients;
+use model::recompute::{Again, Recompute};
 use model::{Batch, Config, Weights, Workspace};
 use serde_json::json;
 use train::optimizer::{self, Optimizer};
@@ -28,6 +29,8 @@ struct Arguments {
     steps: usize,
     warm: usize,
     threads: usize,
+    recompute: Recompute,
+    tokens: Option<(usize, usize)>,
 }
 
 fn main() -> Result<(), Failure> {
@@ -45,6 +48,8 @@ fn arguments() -> Result<Arguments, Failure> {
         steps: 8,
         warm: 2,
         threads: std::thread::available_parallelism()?.get(),
+        recompute: Recompute::default(),
+        tokens: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(option) = words.next() {
@@ -61,6 +66,14 @@ fn arguments() -> Result<Arguments, Failure> {
             "--steps" => arguments.steps = value.parse()?,
             "--warm" => arguments.warm = value.parse()?,
             "--threads" => arguments.threads = value.parse()?,
+            "--recompute" => {
+                let words: Result<Vec<Again>, _> = value.split(',').map(str::parse).collect();
+                arguments.recompute = Recompute::repeated(words?).ok_or("--recompute needs a word")?;
+            }
+            "--tokens" => {
+                let (rows, seq_len) = value.split_once('x').ok_or("--tokens is ROWSxLENGTH")?;
+                arguments.tokens = Some((rows.parse()?, seq_len.parse()?));
+            }
             _ => return Err(format!("there is no option {option}").into()),
         }
     }
@@ -83,13 +96,14 @@ fn shape(name: &str) -> Result<(Config, usize, usize), Failure> {
 
 fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     let (config, rows, seq_len) = shape(&arguments.shape)?;
+    let (rows, seq_len) = arguments.tokens.unwrap_or((rows, seq_len));
     let mut weights = Weights::zeros(&config)?;
     for tensor in model::weights::tensors(&config) {
         fill(&mut weights.data[tensor.range], &tensor.name, tensor.shape.len());
     }
     let batch = batch(&config, rows, seq_len);
     let settings = Settings::default();
-    let mut workspace = Workspace::new(&config, rows, seq_len);
+    let mut workspace = Workspace::recomputing(&config, rows, seq_len, &arguments.recompute);
     let mut optimizer = Optimizer::new(&config, &settings);
     let mut gradients = Buffer::zeros(weights.data.len());
 
@@ -125,6 +139,10 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
         "gflops": flops / median / 1e9,
         "peak_gflops": peak,
         "peak_rss_mib": peak_rss,
+        "recompute": arguments.recompute,
+        "rows": rows,
+        "seq_len": seq_len,
+        "workspace_mib": workspace.bytes() >> 20,
         "losses": losses,
         "gradient_norms": norms,
     }))

@@ -162,7 +162,8 @@ impl<'a> Trainer<'a> {
         }
 
         let precision = job.settings.precision.resolve();
-        let mut workspace = Workspace::new(&config, job.rows, job.seq_len);
+        let mut workspace =
+            Workspace::recomputing(&config, job.rows, job.seq_len, &job.settings.recompute);
         workspace.z_loss = job.settings.z_loss;
         let flops = config.training_flops_per_token(job.seq_len);
         let tokens = job.rows * job.seq_len * job.accumulation as usize;
@@ -335,19 +336,12 @@ fn check(job: &Job, weights: &Weights) -> Result<(), Error> {
     Err(Error::Job { stage: job.stage.to_owned(), reason: fault })
 }
 
-/// Digest of everything that decides the numbers of a run. How often it is saved does not.
+/// Digest of everything that decides the numbers of a run.
 fn identity(job: &Job, weights: &Weights) -> Result<Digest, Error> {
-    let defaults = Settings::default();
-    let settings = Settings {
-        checkpoint_steps: defaults.checkpoint_steps,
-        checkpoint_interval: defaults.checkpoint_interval,
-        keep_checkpoints: defaults.keep_checkpoints,
-        ..job.settings.clone()
-    };
     let initial = Digest::of_bytes(bytemuck::cast_slice(&weights.data));
     Ok(Digest::of_value(&json!({
         "stage": job.stage,
-        "settings": settings,
+        "settings": job.settings.deciding(),
         "schedule": job.schedule,
         "shape": [job.rows as u64, job.seq_len as u64, u64::from(job.accumulation)],
         "inputs": job.inputs,

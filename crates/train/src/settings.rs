@@ -1,6 +1,7 @@
 //! The `[train]` section: every number of training that a recipe can change. Not the model's shape.
 
 use kernels::isa;
+use model::Recompute;
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Seconds, Tokens};
@@ -74,6 +75,9 @@ pub struct Settings {
     pub z_loss: f32,
     /// Arithmetic of the matrix products.
     pub precision: Precision,
+    /// What layers compute again in the backward instead of keeping it: `"none"`, `"attention"`, `"feed_forward"`,
+    /// `"all"`, or a list of these that is repeated over the layers. It changes memory and time, and no number.
+    pub recompute: Recompute,
     /// A gradient this many times as long as the usual one ends the run. 0 turns the watch off.
     pub spike_limit: f64,
     /// Steps between checkpoints; otherwise only the time counts.
@@ -104,6 +108,7 @@ impl Default for Settings {
             clip_norm: 1.0,
             z_loss: 0.0,
             precision: Precision::Auto,
+            recompute: Recompute::default(),
             spike_limit: 100.0,
             checkpoint_steps: None,
             checkpoint_interval: Seconds(60.0),
@@ -159,6 +164,13 @@ impl Settings {
         if faults.is_empty() { Ok(()) } else { Err(Error::Settings(faults)) }
     }
 
+    /// These settings without those that decide nothing about the weights: how often they are saved, and what is
+    /// computed again to spare memory. Runs that agree in what is left go on from each other's checkpoints.
+    pub fn deciding(&self) -> Self {
+        let Self { recompute, checkpoint_steps, checkpoint_interval, keep_checkpoints, .. } = Self::default();
+        Self { recompute, checkpoint_steps, checkpoint_interval, keep_checkpoints, ..self.clone() }
+    }
+
     /// The size's plan with this section's numbers in place of its own.
     pub fn plan(&self, size: Size) -> Result<Plan, Error> {
         self.validate()?;
@@ -194,7 +206,8 @@ mod tests {
     #[test]
     fn values_replace_the_plans_numbers() {
         let json = r#"{"tokens": "1M tokens", "rows": 4, "seq_len": 4096, "accumulation": 2, "learning_rate": 1e-4,
-            "warmup_fraction": 0.5, "schedule": "warmup-stable-decay", "checkpoint_interval": "2 min"}"#;
+            "warmup_fraction": 0.5, "schedule": "warmup-stable-decay", "checkpoint_interval": "2 min",
+            "recompute": ["all", "none"]}"#;
         let settings: Settings = serde_json::from_str(json).unwrap();
         let plan = settings.plan(Size::Tiny).unwrap();
         assert_eq!((plan.tokens, plan.rows, plan.seq_len, plan.accumulation), (1_000_000, 4, 4096, 2));
@@ -203,6 +216,7 @@ mod tests {
         let schedule = plan.schedule(&settings);
         assert_eq!((schedule.warmup_steps, schedule.decay_steps, schedule.peak), (16, 6, 1e-4));
         assert_eq!(settings.checkpoint_interval, Seconds(120.0));
+        assert_eq!([0, 1, 2].map(|layer| settings.recompute.layer(layer).word()), ["all", "none", "all"]);
     }
 
     #[test]

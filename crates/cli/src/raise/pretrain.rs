@@ -21,9 +21,8 @@ pub struct Pretrain;
 impl Stage for Pretrain {
     fn need(&self, context: &Context) -> Result<Need, Error> {
         let inputs = context.inputs(&[("pack", "tokens"), ("tokenizer", "tokenizer")])?;
-        // What decides the weights; how often they are saved does not.
         let recipe = context.recipe.resolved(&context.plan);
-        let settings = (&recipe.size, deciding(&recipe.train), context.seed.0);
+        let settings = (&recipe.size, recipe.train.deciding(), context.seed.0);
         Ok(Need { inputs, settings: Digest::of_value(&settings)? })
     }
 
@@ -55,17 +54,6 @@ impl Stage for Pretrain {
 
     fn forget(&self, context: &Context) -> Result<(), Error> {
         forget(&context.run.checkpoints("pretrain"))
-    }
-}
-
-/// The settings of training without those that only say how often it is saved.
-pub fn deciding(settings: &train::Settings) -> train::Settings {
-    let defaults = train::Settings::default();
-    train::Settings {
-        checkpoint_steps: defaults.checkpoint_steps,
-        checkpoint_interval: defaults.checkpoint_interval,
-        keep_checkpoints: defaults.keep_checkpoints,
-        ..settings.clone()
     }
 }
 

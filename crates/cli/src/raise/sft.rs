@@ -20,7 +20,7 @@ impl Stage for Sft {
             inputs.insert(path.clone(), Digest::of_file(path.as_ref())?);
         }
         let recipe = context.recipe.resolved(&context.plan);
-        let settings = (&recipe.sft, pretrain::deciding(&recipe.train), context.seed.0);
+        let settings = (&recipe.sft, recipe.train.deciding(), context.seed.0);
         Ok(Need { inputs, settings: Digest::of_value(&settings)? })
     }
 

@@ -3,3 +3,4 @@
 mod golden;
 mod hf_files;
 mod inference;
+mod recompute;

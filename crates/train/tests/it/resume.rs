@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use ledger::progress::Silent;
+use model::recompute::{Again, Recompute};
 use train::{Finished, Outcome, Settings};
 
 use crate::support::{STEPS, Told, Watched, batches, bits, initial, losses, settings, train};
@@ -106,8 +107,9 @@ fn checkpoints_of_other_settings_are_left_alone_and_a_matter_of_saving_is_none()
     batches.stop_at = Some(7);
     train(folder.path(), &batches, &settings(), 2, &Silent).unwrap();
 
-    // Saving more often is the same run.
-    let often = Settings { checkpoint_steps: Some(1), keep_checkpoints: 5, ..settings() };
+    // Saving more often is the same run, and so is keeping fewer activations.
+    let recompute = Recompute::same(Again::All);
+    let often = Settings { checkpoint_steps: Some(1), keep_checkpoints: 5, recompute, ..settings() };
     let resumed = Told::default();
     batches.stop_at = Some(9);
     batches.stop.store(false, std::sync::atomic::Ordering::Relaxed);

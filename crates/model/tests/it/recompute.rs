@@ -1,0 +1,42 @@
+//! What is computed again changes memory and no bit.
+
+use kernels::gemm::{Accumulate, Precision};
+use model::recompute::{Again, Recompute};
+use model::{Workspace, backward};
+
+use crate::golden::Golden;
+
+/// Bits of the losses and of the gradients of two passes that add up, and the workspace's bytes.
+fn passes(golden: &Golden, recompute: &Recompute, precision: Precision) -> (Vec<u32>, Vec<u32>, usize) {
+    let (weights, batch) = (&golden.weights, &golden.batch);
+    let mut workspace = Workspace::recomputing(&weights.config, batch.rows, batch.seq_len, recompute);
+    let mut gradients = vec![f32::NAN; weights.data.len()];
+    for accumulate in [Accumulate::Overwrite, Accumulate::Add] {
+        backward::loss_and_gradients(weights, batch, &mut workspace, &mut gradients, accumulate, precision)
+            .unwrap();
+    }
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
+    (bits(workspace.losses()), bits(&gradients), workspace.bytes())
+}
+
+fn check(case: &str, recompute: &Recompute) {
+    let golden = Golden::read(case);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let (losses, gradients, bytes) = passes(&golden, &Recompute::default(), precision);
+        let (again_losses, again_gradients, fewer) = passes(&golden, recompute, precision);
+        assert!(again_losses == losses, "{case}, {recompute:?}, {precision:?}: losses");
+        assert!(again_gradients == gradients, "{case}, {recompute:?}, {precision:?}: gradients");
+        // Two layers, one of which shares its buffers with the other.
+        assert!(fewer < bytes, "{case}, {recompute:?}: {fewer} bytes, not below {bytes}");
+    }
+}
+
+#[test]
+fn losses_and_gradients_are_the_same_bits_whatever_is_computed_again() {
+    for case in ["gqa", "odd", "tied_scaled"] {
+        for again in [Again::Attention, Again::FeedForward, Again::All] {
+            check(case, &Recompute::same(again));
+        }
+        check(case, &Recompute::repeated(vec![Again::FeedForward, Again::All]).unwrap());
+    }
+}
