@@ -1,34 +1,67 @@
 //! Llama 3's backward, written out: the operations of [`crate::forward`] in reverse order.
 //!
-//! Every gradient is added to a flat vector with the layout of the weights, so micro-batches accumulate; the first one
-//! overwrites, which spares a pass over memory to clear it. Shapes as in the forward.
+//! Every gradient is added to a flat vector with the layout of what is trained, so micro-batches accumulate; the first
+//! one overwrites, which spares a pass over memory to clear it. Shapes as in the forward.
 
 use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use kernels::rope::Turn;
-use kernels::{attention, cross_entropy, embedding, reduce, rms_norm, rope, swiglu};
+use kernels::{attention, embedding, reduce, rms_norm, rope, swiglu};
 
-use crate::forward::{AttentionBuffers, BlockWeights, LossSums, attention_half, feed_forward_half, run};
+use crate::forward::{
+    AttentionBuffers, Linear, LossSums, attention_half, feed_forward_half, final_norm, output_layer,
+};
+use crate::group::{Group, Solo};
+use crate::parameters::Parameters;
 use crate::recompute::Again;
 use crate::weights::Layout;
 use crate::workspace::{Activations, activations, attention_shape};
-use crate::{Batch, Config, Error, Weights, Workspace};
+use crate::{Batch, Config, Error, Workspace, forward};
 
 /// Runs forward and backward. The gradient of the weighted sum of losses (not of its mean) goes to `gradients`,
-/// which has the length and layout of the weights, in place of what was there or added to it; divide by the sum of
+/// which has the length and layout of what is trained, in place of what was there or added to it; divide by the sum of
 /// weights of all micro-batches for the gradient of the mean.
 pub fn loss_and_gradients(
-    weights: &Weights,
+    parameters: &impl Parameters,
     batch: &Batch,
     workspace: &mut Workspace,
     gradients: &mut [f32],
     accumulate: Accumulate,
     precision: Precision,
 ) -> Result<LossSums, Error> {
-    let config = &weights.config;
-    let layout = Layout::new(config);
-    batch.validate(config)?;
-    assert_eq!(gradients.len(), layout.len, "gradients have the length of the weights");
-    run(weights, batch, workspace, precision);
+    forward::stage(parameters, &Solo, batch, None, workspace, precision)?;
+    Ok(stage(parameters, &Solo, batch, End::Loss, workspace, gradients, accumulate, precision))
+}
+
+/// Where the backward of a stage begins.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// At the loss: the stage is the last one, and `parameters` holds the final norm and the output layer.
+    Loss,
+    /// At the gradient `[T, D]` of what [`forward::stage`] handed on, as the next stage's
+    /// [`Workspace::stream_gradient`] has it.
+    Gradient(&'a [f32]),
+}
+
+/// The backward of the layers that `parameters` holds, after [`forward::stage`] on the same batch and workspace. The
+/// gradient of the stage's input is then in [`Workspace::stream_gradient`]; a stage that holds the embedding has passed
+/// it on to that. Returns nothing but zeros unless the stage ends at the loss.
+///
+/// # Panics
+/// When `gradients` has another length than the layout of what is trained, or the workspace is for the forward alone.
+#[allow(clippy::too_many_arguments)] // Each is one of the things that a backward is made of.
+pub fn stage(
+    parameters: &impl Parameters,
+    group: &impl Group,
+    batch: &Batch,
+    end: End,
+    workspace: &mut Workspace,
+    gradients: &mut [f32],
+    accumulate: Accumulate,
+    precision: Precision,
+) -> LossSums {
+    let config = parameters.config();
+    let layout = parameters.layout();
+    assert_eq!(gradients.len(), layout.len, "gradients have the length of what is trained");
     if accumulate == Accumulate::Overwrite {
         // Sums over tokens, which have no first one that could overwrite. Tied, the embedding is the output layer.
         let norms = layout.layers.iter().flat_map(|l| [l.attention_norm.clone(), l.ffn_norm.clone()]);
@@ -37,48 +70,42 @@ pub fn loss_and_gradients(
         }
     }
 
-    let input = cross_entropy::Input {
-        hidden: &workspace.normed,
-        lm_head: &weights.data[layout.lm_head.clone()],
-        targets: &batch.targets,
-        weights: &batch.loss_weights,
-        dim: config.dim,
-        z_loss: workspace.z_loss,
-    };
-    let output_gradients = cross_entropy::Gradients {
-        hidden: &mut workspace.dnormed,
-        lm_head: &mut gradients[layout.lm_head.clone()],
-        accumulate,
-    };
-    cross_entropy::cross_entropy(
-        &mut workspace.losses,
-        input,
-        Some(output_gradients),
-        &mut workspace.output,
-        precision,
-    );
-
-    reduce::zero(&mut workspace.dx);
-    rms_norm::backward(
-        &mut workspace.dx,
-        &mut gradients[layout.final_norm.clone()],
-        &workspace.dnormed,
-        &workspace.x,
-        &workspace.final_inverse_rms,
-        &weights.data[layout.final_norm.clone()],
-        &mut workspace.norm_partial,
-    );
-    for index in (0..config.layers).rev() {
-        block(weights, &layout, index, batch, workspace, gradients, accumulate, precision);
+    let mut sums = LossSums::default();
+    match end {
+        End::Gradient(gradient) => {
+            assert_eq!(gradient.len(), workspace.dx.len(), "the gradient of another batch");
+            reduce::copy(&mut workspace.dx, gradient);
+        }
+        End::Loss => {
+            final_norm(parameters, &layout, workspace);
+            let into = Some((&mut *gradients, accumulate));
+            sums = output_layer(parameters, &layout, batch, workspace, into, precision);
+            reduce::zero(&mut workspace.dx);
+            rms_norm::backward(
+                &mut workspace.dx,
+                &mut gradients[layout.final_norm.clone()],
+                &workspace.dnormed,
+                &workspace.x,
+                &workspace.final_inverse_rms,
+                parameters.final_norm(&layout),
+                &mut workspace.norm_partial,
+            );
+        }
     }
-    embedding::backward(&mut gradients[layout.embedding], &workspace.dx, &batch.inputs, config.dim);
-    Ok(LossSums::new(&workspace.losses, &batch.loss_weights))
+    for index in (0..config.layers).rev() {
+        block(parameters, group, &layout, index, batch, workspace, gradients, accumulate, precision);
+    }
+    if !layout.embedding.is_empty() {
+        embedding::backward(&mut gradients[layout.embedding], &workspace.dx, &batch.inputs, config.dim);
+    }
+    sums
 }
 
 /// The backward of one block: `workspace.dx` goes from the gradient of its output to that of its input.
 #[allow(clippy::too_many_arguments)] // Each is one of the things that a block's backward is made of.
 fn block(
-    weights: &Weights,
+    parameters: &impl Parameters,
+    group: &impl Group,
     layout: &Layout,
     index: usize,
     batch: &Batch,
@@ -87,11 +114,11 @@ fn block(
     accumulate: Accumulate,
     precision: Precision,
 ) {
-    let config = &weights.config;
+    let config = parameters.config();
     let Config { dim, ffn_dim, .. } = *config;
     let (qkv_dim, attention_dim) = (config.qkv_dim(), config.attention_dim());
     let places = &layout.layers[index];
-    let weight = |range: &std::ops::Range<usize>| &weights.data[range.clone()];
+    let weights = parameters.block(layout, index);
     let Workspace {
         saved,
         shared,
@@ -113,28 +140,28 @@ fn block(
         kept;
 
     // What the layer did not keep, by the forward's own functions.
-    let block_weights = BlockWeights::of(weights, places);
     if again.attention() {
         let buffers = AttentionBuffers { normed, inverse_rms: attention_inverse_rms, qkv, out: attention };
-        attention_half(config, &block_weights, x, buffers, positions, table, precision, |out, qkv| {
+        attention_half(config, &weights, x, buffers, positions, table, precision, |out, qkv| {
             let shape = attention_shape(config);
             attention::forward(out, log_sums, qkv, &batch.document_starts, *seq_len, shape, precision);
         });
     }
     if again == Again::All {
         reduce::copy(middle, x);
-        block_weights.output.forward(middle, attention, dim, precision, Accumulate::Add);
+        weights.output.forward(middle, attention, dim, precision, group.accumulate());
+        group.sum(middle);
     }
     if again.feed_forward() {
-        feed_forward_half(config, &block_weights, middle, normed, ffn_inverse_rms, gate_up, precision);
+        feed_forward_half(config, &weights, middle, normed, ffn_inverse_rms, gate_up, precision);
     }
 
     // Feed-forward: x = middle + down(swiglu(gate_up(norm(middle)))).
-    input_gradient(hidden, dx, weight(&places.down), dim, precision);
+    weights.down.input_gradient(hidden, dx, dim, precision);
     swiglu::backward(gate_up, hidden, ffn_dim);
-    weight_gradient(&mut gradients[places.down.clone()], dx, hidden, dim, accumulate, precision);
-    rms_norm::again(normed, middle, ffn_inverse_rms, weight(&places.ffn_norm));
-    weight_gradient(
+    weights.down.weight_gradient(&mut gradients[places.down.clone()], dx, hidden, dim, accumulate, precision);
+    rms_norm::again(normed, middle, ffn_inverse_rms, weights.ffn_norm);
+    weights.gate_up.weight_gradient(
         &mut gradients[places.gate_up.clone()],
         gate_up,
         normed,
@@ -142,20 +169,28 @@ fn block(
         accumulate,
         precision,
     );
-    input_gradient(dnormed, gate_up, weight(&places.gate_up), 2 * ffn_dim, precision);
+    weights.gate_up.input_gradient(dnormed, gate_up, 2 * ffn_dim, precision);
+    group.sum(dnormed);
     rms_norm::backward(
         dx,
         &mut gradients[places.ffn_norm.clone()],
         dnormed,
         middle,
         ffn_inverse_rms,
-        weight(&places.ffn_norm),
+        weights.ffn_norm,
         norm_partial,
     );
 
     // Attention: middle = x + output(attention(rope(qkv(norm(x))))).
-    input_gradient(dattention, dx, weight(&places.output), dim, precision);
-    weight_gradient(&mut gradients[places.output.clone()], dx, attention, dim, accumulate, precision);
+    weights.output.input_gradient(dattention, dx, dim, precision);
+    weights.output.weight_gradient(
+        &mut gradients[places.output.clone()],
+        dx,
+        attention,
+        dim,
+        accumulate,
+        precision,
+    );
     let saved = attention::Saved {
         qkv,
         out: attention,
@@ -165,48 +200,67 @@ fn block(
     };
     attention::backward(dqkv, saved, *seq_len, attention_shape(config), precision);
     rope::rotate(dqkv, qkv_dim, config.heads + config.kv_heads, positions, table, Turn::Backward);
-    rms_norm::again(normed, x, attention_inverse_rms, weight(&places.attention_norm));
-    weight_gradient(&mut gradients[places.qkv.clone()], dqkv, normed, qkv_dim, accumulate, precision);
-    input_gradient(dnormed, dqkv, weight(&places.qkv), qkv_dim, precision);
+    rms_norm::again(normed, x, attention_inverse_rms, weights.attention_norm);
+    weights.qkv.weight_gradient(
+        &mut gradients[places.qkv.clone()],
+        dqkv,
+        normed,
+        qkv_dim,
+        accumulate,
+        precision,
+    );
+    weights.qkv.input_gradient(dnormed, dqkv, qkv_dim, precision);
+    group.sum(dnormed);
     rms_norm::backward(
         dx,
         &mut gradients[places.attention_norm.clone()],
         dnormed,
         x,
         attention_inverse_rms,
-        weight(&places.attention_norm),
+        weights.attention_norm,
         norm_partial,
     );
     debug_assert_eq!(attention.len() / attention_dim, positions.len());
 }
 
-/// `dx [T, in] = dy [T, out] W [out, in]`.
-fn input_gradient(dx: &mut [f32], dy: &[f32], weights: &[f32], out: usize, precision: Precision) {
-    let (rows, input) = (dy.len() / out, weights.len() / out);
-    gemm(
-        precision,
-        ViewMut::new(dx, rows, input, input),
-        View::new(dy, rows, out, out),
-        View::new(weights, out, input, input),
-        Accumulate::Overwrite,
-    );
-}
+impl Linear<'_> {
+    /// `dx [T, in] = dy [T, out] W [out, in]`.
+    fn input_gradient(&self, dx: &mut [f32], dy: &[f32], out: usize, precision: Precision) {
+        let rows = dy.len() / out;
+        let input = dx.len().checked_div(rows).unwrap_or(0);
+        match self {
+            Self::Plain(weights) => gemm(
+                precision,
+                ViewMut::new(dx, rows, input, input),
+                View::new(dy, rows, out, out),
+                View::new(weights, out, input, input),
+                Accumulate::Overwrite,
+            ),
+            Self::Packed(_) => unreachable!("weights are packed for inference, which has no backward"),
+        }
+    }
 
-/// `dW [out, in] = dyᵀ [out, T] x [T, in]`, or `+=`.
-fn weight_gradient(
-    dweights: &mut [f32],
-    dy: &[f32],
-    x: &[f32],
-    out: usize,
-    accumulate: Accumulate,
-    precision: Precision,
-) {
-    let (rows, input) = (dy.len() / out, dweights.len() / out);
-    gemm(
-        precision,
-        ViewMut::new(dweights, out, input, input),
-        View::new(dy, rows, out, out).transposed(),
-        View::new(x, rows, input, input),
-        accumulate,
-    );
+    /// `dW [out, in] = dyᵀ [out, T] x [T, in]`, or `+=`.
+    fn weight_gradient(
+        &self,
+        dweights: &mut [f32],
+        dy: &[f32],
+        x: &[f32],
+        out: usize,
+        accumulate: Accumulate,
+        precision: Precision,
+    ) {
+        let rows = dy.len() / out;
+        let input = x.len().checked_div(rows).unwrap_or(0);
+        match self {
+            Self::Plain(_) => gemm(
+                precision,
+                ViewMut::new(dweights, out, input, input),
+                View::new(dy, rows, out, out).transposed(),
+                View::new(x, rows, input, input),
+                accumulate,
+            ),
+            Self::Packed(_) => unreachable!("weights are packed for inference, which has no backward"),
+        }
+    }
 }

@@ -6,48 +6,44 @@
 
 use kernels::gemm::{Accumulate, Packed, Precision, View, ViewMut, gemm, gemm_packed};
 use kernels::rope::Turn;
-use kernels::{attention, cross_entropy, embedding, reduce, rms_norm, rope, swiglu};
+use kernels::{attention, cross_entropy, reduce, rms_norm, rope, swiglu};
 
+use crate::group::{Group, Solo};
+use crate::parameters::{LmHead, Parameters};
 use crate::weights::{LayerRanges, Layout};
 use crate::workspace::{Activations, activations, attention_shape};
-use crate::{Batch, Config, Error, Weights, Workspace};
+use crate::{Batch, Config, Error, Workspace};
 
 /// Writes each token's cross-entropy to [`Workspace::losses`]; returns the weighted sum and the sum of weights.
 ///
 /// A [`Workspace::forward_only`] is enough. The batch must have the workspace's shape.
 pub fn loss(
-    weights: &Weights,
+    parameters: &impl Parameters,
     batch: &Batch,
     workspace: &mut Workspace,
     precision: Precision,
 ) -> Result<LossSums, Error> {
-    batch.validate(&weights.config)?;
-    run(weights, batch, workspace, precision);
-    let layout = Layout::new(&weights.config);
-    let input = cross_entropy::Input {
-        hidden: &workspace.normed,
-        lm_head: &weights.data[layout.lm_head],
-        targets: &batch.targets,
-        weights: &batch.loss_weights,
-        dim: weights.config.dim,
-        z_loss: workspace.z_loss,
-    };
-    cross_entropy::cross_entropy(&mut workspace.losses, input, None, &mut workspace.output, precision);
-    Ok(LossSums::new(&workspace.losses, &batch.loss_weights))
+    stage(parameters, &Solo, batch, None, workspace, precision)?;
+    let layout = parameters.layout();
+    final_norm(parameters, &layout, workspace);
+    Ok(output_layer(parameters, &layout, batch, workspace, None, precision))
 }
 
 /// Logits `[T, V]` of every token of a batch; for comparisons with other implementations on small models.
 pub fn logits(
-    weights: &Weights,
+    parameters: &impl Parameters,
     batch: &Batch,
     workspace: &mut Workspace,
     precision: Precision,
 ) -> Result<Vec<f32>, Error> {
-    batch.validate(&weights.config)?;
-    run(weights, batch, workspace, precision);
-    let (tokens, vocab_size) = (batch.tokens(), weights.config.vocab_size);
+    stage(parameters, &Solo, batch, None, workspace, precision)?;
+    let layout = parameters.layout();
+    final_norm(parameters, &layout, workspace);
+    let (tokens, vocab_size) = (batch.tokens(), parameters.config().vocab_size);
     let mut logits = vec![0.0; tokens * vocab_size];
-    let lm_head = Linear::Plain(&weights.data[Layout::new(&weights.config).lm_head]);
+    let lm_head = match parameters.lm_head(&layout) {
+        LmHead::Plain(weights) => Linear::Plain(weights),
+    };
     lm_head.forward(&mut logits, &workspace.normed, vocab_size, precision, Accumulate::Overwrite);
     Ok(logits)
 }
@@ -77,15 +73,29 @@ impl LossSums {
     }
 }
 
-/// Runs the batch up to the final norm, whose output is then in `workspace.normed`.
-pub(crate) fn run(weights: &Weights, batch: &Batch, workspace: &mut Workspace, precision: Precision) {
-    let config = &weights.config;
-    let layout = Layout::new(config);
+/// Runs the layers that `parameters` holds, on the batch's tokens, or on the residual stream `[T, D]` that came from the
+/// stage before. What goes on to the next stage is then in [`Workspace::stream`].
+pub fn stage(
+    parameters: &impl Parameters,
+    group: &impl Group,
+    batch: &Batch,
+    stream: Option<&[f32]>,
+    workspace: &mut Workspace,
+    precision: Precision,
+) -> Result<(), Error> {
+    let config = parameters.config();
+    let layout = parameters.layout();
+    batch.validate(config)?;
     workspace.prepare(batch);
-    let Workspace { saved, shared, x, normed, hidden, positions, table, final_inverse_rms, seq_len, .. } =
-        workspace;
-    embedding::forward(x, &weights.data[layout.embedding.clone()], &batch.inputs, config.dim);
-    for (index, places) in layout.layers.iter().enumerate() {
+    let Workspace { saved, shared, x, normed, hidden, positions, table, seq_len, .. } = workspace;
+    match stream {
+        None => parameters.embed(&layout, x, &batch.inputs),
+        Some(stream) => {
+            assert_eq!(stream.len(), x.len(), "a residual stream of another batch");
+            reduce::copy(x, stream);
+        }
+    }
+    for index in 0..config.layers {
         let (kept_x, kept) = activations(saved.get_mut(index), shared);
         if !kept_x.is_empty() {
             reduce::copy(kept_x, x);
@@ -102,30 +112,74 @@ pub(crate) fn run(weights: &Weights, batch: &Batch, workspace: &mut Workspace, p
             gate_up,
             hidden,
         };
-        let weights = BlockWeights::of(weights, places);
-        block(config, &weights, x, buffers, positions, table, precision, |out, qkv| {
+        let weights = parameters.block(&layout, index);
+        block(config, &weights, group, x, buffers, positions, table, precision, |out, qkv| {
             let shape = attention_shape(config);
             attention::forward(out, log_sums, qkv, &batch.document_starts, *seq_len, shape, precision);
         });
     }
-    let final_norm = &weights.data[layout.final_norm];
-    rms_norm::forward(normed, final_inverse_rms, x, final_norm, config.norm_eps);
+    Ok(())
+}
+
+/// Normalises the residual stream for the output layer.
+pub(crate) fn final_norm(parameters: &impl Parameters, layout: &Layout, workspace: &mut Workspace) {
+    let Workspace { x, normed, final_inverse_rms, .. } = workspace;
+    let weight = parameters.final_norm(layout);
+    rms_norm::forward(normed, final_inverse_rms, x, weight, parameters.config().norm_eps);
+}
+
+/// The output layer with cross-entropy. With `gradients`, the flat vector, that of the normalised stream goes to
+/// `workspace.dnormed` and that of the output layer to its place, overwritten or added as the second says.
+pub(crate) fn output_layer(
+    parameters: &impl Parameters,
+    layout: &Layout,
+    batch: &Batch,
+    workspace: &mut Workspace,
+    gradients: Option<(&mut [f32], Accumulate)>,
+    precision: Precision,
+) -> LossSums {
+    let Workspace { normed, dnormed, losses, output, z_loss, .. } = workspace;
+    match parameters.lm_head(layout) {
+        LmHead::Plain(lm_head) => {
+            let input = cross_entropy::Input {
+                hidden: normed,
+                lm_head,
+                targets: &batch.targets,
+                weights: &batch.loss_weights,
+                dim: parameters.config().dim,
+                z_loss: *z_loss,
+            };
+            let gradients = gradients.map(|(gradients, accumulate)| cross_entropy::Gradients {
+                hidden: dnormed,
+                lm_head: &mut gradients[layout.lm_head.clone()],
+                accumulate,
+            });
+            cross_entropy::cross_entropy(losses, input, gradients, output, precision);
+        }
+    }
+    LossSums::new(losses, &batch.loss_weights)
 }
 
 /// One block's weights; matrices are `[out, in]`.
-pub(crate) struct BlockWeights<'a> {
+pub struct BlockWeights<'a> {
+    /// `[D]`.
     pub attention_norm: &'a [f32],
+    /// `[(H + 2K) C, D]`.
     pub qkv: Linear<'a>,
+    /// `[D, H C]`.
     pub output: Linear<'a>,
+    /// `[D]`.
     pub ffn_norm: &'a [f32],
+    /// `[2 F, D]`.
     pub gate_up: Linear<'a>,
+    /// `[D, F]`.
     pub down: Linear<'a>,
 }
 
 impl<'a> BlockWeights<'a> {
-    /// Those of a block in the flat vector.
-    pub fn of(weights: &'a Weights, places: &LayerRanges) -> Self {
-        let part = |range: &std::ops::Range<usize>| &weights.data[range.clone()];
+    /// Those of a block in a flat vector.
+    pub(crate) fn plain(data: &'a [f32], places: &LayerRanges) -> Self {
+        let part = |range: &std::ops::Range<usize>| &data[range.clone()];
         Self {
             attention_norm: part(&places.attention_norm),
             qkv: Linear::Plain(part(&places.qkv)),
@@ -151,11 +205,13 @@ pub(crate) struct BlockBuffers<'a> {
 }
 
 /// One transformer block on the residual stream `x [T, D]`, in place. `attend(out, qkv)` writes the attention's
-/// output `[T, H C]` from the rotated `qkv [T, (H + 2K) C]`.
+/// output `[T, H C]` from the rotated `qkv [T, (H + 2K) C]`. The group's two sums are where the ranks that share a
+/// block meet.
 #[allow(clippy::too_many_arguments)] // Each is one of the things that a block is made of.
 pub(crate) fn block(
     config: &Config,
     weights: &BlockWeights,
+    group: &impl Group,
     x: &mut [f32],
     buffers: BlockBuffers,
     positions: &[u32],
@@ -175,13 +231,15 @@ pub(crate) fn block(
     } = buffers;
     let heads = AttentionBuffers { normed, inverse_rms: attention_inverse_rms, qkv, out: attention };
     attention_half(config, weights, x, heads, positions, table, precision, attend);
-    weights.output.forward(x, attention, config.dim, precision, Accumulate::Add);
+    weights.output.forward(x, attention, config.dim, precision, group.accumulate());
+    group.sum(x);
     if let Some(middle) = middle {
         reduce::copy(middle, x);
     }
     feed_forward_half(config, weights, x, normed, ffn_inverse_rms, gate_up, precision);
     swiglu::forward(hidden, gate_up, config.ffn_dim);
-    weights.down.forward(x, hidden, config.dim, precision, Accumulate::Add);
+    weights.down.forward(x, hidden, config.dim, precision, group.accumulate());
+    group.sum(x);
 }
 
 /// Where the attention half writes.
@@ -228,7 +286,8 @@ pub(crate) fn feed_forward_half(
 }
 
 /// A weight matrix `[out, in]`, as training holds it or packed once for inference; both give the same bits.
-pub(crate) enum Linear<'a> {
+#[derive(Clone, Copy)]
+pub enum Linear<'a> {
     /// Row-major f32.
     Plain(&'a [f32]),
     /// Packed for the matrix product, in its precision.

@@ -8,6 +8,7 @@ use kernels::gemm::{Accumulate, Packed, Precision, View};
 use kernels::{embedding, rms_norm, rope};
 
 use crate::forward::{BlockBuffers, BlockWeights, Linear, block};
+use crate::group::Solo;
 use crate::weights::Layout;
 use crate::workspace::attention_shape;
 use crate::{Config, Error, Weights};
@@ -261,7 +262,7 @@ impl Llama {
                 gate_up,
                 hidden,
             };
-            block(config, &weights, x, buffers, positions, &self.table, self.precision, |out, qkv| {
+            block(config, &weights, &Solo, x, buffers, positions, &self.table, self.precision, |out, qkv| {
                 self.attend(segments, index, out, qkv);
             });
         }

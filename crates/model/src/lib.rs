@@ -7,14 +7,18 @@ pub mod backward;
 pub mod batch;
 pub mod config;
 pub mod forward;
+pub mod group;
 pub mod hf;
 pub mod infer;
+pub mod parameters;
 pub mod recompute;
 pub mod weights;
 pub mod workspace;
 
 pub use batch::Batch;
 pub use config::{Config, RopeScaling};
+pub use group::{Group, Solo};
+pub use parameters::{Parameters, Stage};
 pub use recompute::Recompute;
 pub use weights::{TensorSpec, Weights};
 pub use workspace::Workspace;

@@ -52,16 +52,31 @@ pub struct Layout {
     pub len: usize,
 }
 
+/// Which ends of a model some of its layers are held with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The embedding is here.
+    pub first: bool,
+    /// The final norm and the output layer are here.
+    pub last: bool,
+}
+
 impl Layout {
     /// The places for a configuration.
     pub fn new(config: &Config) -> Self {
+        Self::of_stage(config, Ends { first: true, last: true })
+    }
+
+    /// The places in one stage of a pipeline, whose number of layers `config` has. What is elsewhere is empty here.
+    pub fn of_stage(config: &Config, ends: Ends) -> Self {
         let mut end = 0;
         let mut take = |length: usize| {
             let start = end;
             end += length;
             start..end
         };
-        let embedding = take(config.vocab_size * config.dim);
+        let table = config.vocab_size * config.dim;
+        let embedding = take(if ends.first { table } else { 0 });
         let layers = (0..config.layers)
             .map(|_| LayerRanges {
                 attention_norm: take(config.dim),
@@ -72,9 +87,12 @@ impl Layout {
                 down: take(config.dim * config.ffn_dim),
             })
             .collect();
-        let final_norm = take(config.dim);
-        let lm_head =
-            if config.tied_embeddings { embedding.clone() } else { take(config.vocab_size * config.dim) };
+        let final_norm = take(if ends.last { config.dim } else { 0 });
+        let lm_head = match ends {
+            Ends { last: false, .. } => take(0),
+            Ends { first: true, .. } if config.tied_embeddings => embedding.clone(),
+            Ends { .. } => take(table),
+        };
         Self { embedding, layers, final_norm, lm_head, len: end }
     }
 }

@@ -218,6 +218,16 @@ impl Workspace {
         &self.losses
     }
 
+    /// The residual stream `[T, D]` after the last layer of the last forward: what a stage of a pipeline hands on.
+    pub fn stream(&self) -> &[f32] {
+        &self.x
+    }
+
+    /// The gradient `[T, D]` of what went into the first layer of the last backward: what a stage hands back.
+    pub fn stream_gradient(&self) -> &[f32] {
+        &self.dx
+    }
+
     /// Reads the batch's positions. The batch was validated.
     pub(crate) fn prepare(&mut self, batch: &Batch) {
         assert!(

@@ -44,7 +44,7 @@ impl Golden {
 }
 
 /// Largest difference relative to the largest value expected.
-fn worst(actual: &[f32], expected: &[f32]) -> f32 {
+pub fn worst(actual: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(actual.len(), expected.len());
     let largest = expected.iter().fold(1e-6f32, |a, b| a.max(b.abs()));
     actual.iter().zip(expected).fold(0.0f32, |a, (x, y)| a.max((x - y).abs())) / largest

@@ -3,4 +3,5 @@
 mod golden;
 mod hf_files;
 mod inference;
+mod parallel;
 mod recompute;
