@@ -14,6 +14,33 @@ use crate::buffer::Buffer;
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use crate::isa;
 use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
+use crate::quant;
+
+/// The output matrix `[V, D]`.
+#[derive(Clone, Copy)]
+pub enum LmHead<'a> {
+    /// In f32, row after row.
+    Plain(&'a [f32]),
+    /// Not trained, and dequantised in strips as it is read.
+    Frozen(&'a quant::Matrix),
+}
+
+impl LmHead<'_> {
+    fn rows(&self, dim: usize) -> usize {
+        match self {
+            Self::Plain(values) => values.len() / dim,
+            Self::Frozen(matrix) => matrix.rows(),
+        }
+    }
+
+    /// Calls `work` with some rows' values: all at once, or strip after strip.
+    fn each_part(&self, rows: Range<usize>, dim: usize, mut work: impl FnMut(Range<usize>, &[f32])) {
+        match self {
+            Self::Plain(values) => work(rows.clone(), &values[rows.start * dim..rows.end * dim]),
+            Self::Frozen(matrix) => quant::strips(matrix, rows, work),
+        }
+    }
+}
 
 /// What the output layer reads.
 #[derive(Clone, Copy)]
@@ -21,7 +48,7 @@ pub struct Input<'a> {
     /// Normalised hidden states `[T, D]`.
     pub hidden: &'a [f32],
     /// Output matrix `[V, D]`.
-    pub lm_head: &'a [f32],
+    pub lm_head: LmHead<'a>,
     /// Next tokens `[T]`; read where the weight is not 0.
     pub targets: &'a [u32],
     /// Loss weights `[T]`.
@@ -37,7 +64,7 @@ pub struct Input<'a> {
 pub struct Gradients<'a> {
     /// `[T, D]`, overwritten.
     pub hidden: &'a mut [f32],
-    /// `[V, D]`.
+    /// `[V, D]`; empty where the output matrix is not trained.
     pub lm_head: &'a mut [f32],
     /// Whether `lm_head` is added to, or overwritten.
     pub accumulate: Accumulate,
@@ -113,7 +140,7 @@ pub fn cross_entropy(
     precision: Precision,
 ) {
     let dim = input.dim;
-    let vocab_size = input.lm_head.len() / dim;
+    let vocab_size = input.lm_head.rows(dim);
     let tokens = input.weights.len();
     assert!(losses.len() == tokens && input.targets.len() == tokens && input.hidden.len() == tokens * dim);
     losses.fill(0.0);
@@ -173,21 +200,28 @@ pub fn cross_entropy(
             }
             chunk.gradient(columns.clone());
             let logits = View::new(chunk.logits, rows.len(), columns.len(), columns.len());
-            let place = columns.start * dim..columns.end * dim;
-            gemm(
-                precision,
-                ViewMut::new(&mut gradients.lm_head[place.clone()], columns.len(), dim, dim),
-                logits.transposed(),
-                chunk.hidden,
-                gradients.accumulate,
-            );
-            gemm(
-                precision,
-                ViewMut::new(to, rows.len(), dim, dim),
-                logits,
-                View::new(&input.lm_head[place], columns.len(), dim, dim),
-                if index + 1 == parts { Accumulate::Overwrite } else { Accumulate::Add },
-            );
+            if !gradients.lm_head.is_empty() {
+                let place = columns.start * dim..columns.end * dim;
+                gemm(
+                    precision,
+                    ViewMut::new(&mut gradients.lm_head[place], columns.len(), dim, dim),
+                    logits.transposed(),
+                    chunk.hidden,
+                    gradients.accumulate,
+                );
+            }
+            let mut accumulate = if index + 1 == parts { Accumulate::Overwrite } else { Accumulate::Add };
+            input.lm_head.each_part(columns.clone(), dim, |part, lm_head| {
+                let logits = &chunk.logits[part.start - columns.start..];
+                gemm(
+                    precision,
+                    ViewMut::new(to, rows.len(), dim, dim),
+                    View::new(logits, rows.len(), part.len(), columns.len()),
+                    View::new(lm_head, part.len(), dim, dim),
+                    accumulate,
+                );
+                accumulate = Accumulate::Add;
+            });
         }
         gradients.accumulate = Accumulate::Add;
         if !together {
@@ -212,14 +246,16 @@ impl Chunk<'_> {
     /// The logits of some columns.
     fn multiply(&mut self, columns: Range<usize>) {
         let (rows, dim) = (self.rows.len(), self.input.dim);
-        let lm_head = &self.input.lm_head[columns.start * dim..columns.end * dim];
-        gemm(
-            self.precision,
-            ViewMut::new(self.logits, rows, columns.len(), columns.len()),
-            self.hidden,
-            View::new(lm_head, columns.len(), dim, dim).transposed(),
-            Accumulate::Overwrite,
-        );
+        self.input.lm_head.each_part(columns.clone(), dim, |part, lm_head| {
+            let logits = &mut self.logits[part.start - columns.start..];
+            gemm(
+                self.precision,
+                ViewMut::new(logits, rows, part.len(), columns.len()),
+                self.hidden,
+                View::new(lm_head, part.len(), dim, dim).transposed(),
+                Accumulate::Overwrite,
+            );
+        });
     }
 
     /// Logits of new columns become exponentials relative to the largest so far.
@@ -303,6 +339,7 @@ mod tests {
         let mut scratch = Scratch::holding(most, tokens, dim, vocab_size);
         let mut run = |hidden: &[f32], lm_head: &[f32], gradients: Option<Gradients>| {
             let mut losses = vec![0.0; tokens];
+            let lm_head = LmHead::Plain(lm_head);
             let input = Input { hidden, lm_head, targets: &targets, weights: &weights, dim, z_loss };
             cross_entropy(&mut losses, input, gradients, &mut scratch, Precision::F32);
             losses

@@ -15,6 +15,7 @@ pub mod embedding;
 pub mod gemm;
 pub mod isa;
 pub mod math;
+pub mod quant;
 pub mod reduce;
 pub mod rms_norm;
 pub mod rope;

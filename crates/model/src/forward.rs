@@ -143,7 +143,7 @@ pub(crate) fn output_layer(
         LmHead::Plain(lm_head) => {
             let input = cross_entropy::Input {
                 hidden: normed,
-                lm_head,
+                lm_head: cross_entropy::LmHead::Plain(lm_head),
                 targets: &batch.targets,
                 weights: &batch.loss_weights,
                 dim: parameters.config().dim,

@@ -1,0 +1,198 @@
+//! Every format against the values that it was made from, and every product against the dequantised matrix.
+
+use super::*;
+use crate::cross_entropy::{Gradients, Input, LmHead, Scratch, cross_entropy};
+use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
+use crate::isa;
+use crate::reduce::testing::Values as Random;
+
+const FORMATS: [Format; 5] =
+    [Format::F32, Format::Bf16, Format::Int8, Format::Nf4 { double: false }, Format::Nf4 { double: true }];
+
+/// Weights as large as those of a layer, with a block of zeros and one of a single large value.
+fn weights(rows: usize, cols: usize) -> Vec<f32> {
+    let mut values = Random::new((rows * cols) as u64).take(rows * cols);
+    values.iter_mut().for_each(|value| *value *= 0.05);
+    values.iter_mut().take(BLOCK).for_each(|value| *value = 0.0);
+    if let Some(value) = values.get_mut(BLOCK) {
+        *value = 3.0;
+    }
+    values
+}
+
+fn dequantised(matrix: &Matrix) -> Vec<f32> {
+    let mut values = vec![f32::NAN; matrix.rows() * matrix.cols()];
+    matrix.dequantise(0, &mut values);
+    values
+}
+
+/// The largest error that a format may make, as a share of the block's largest absolute value.
+fn bound(format: Format) -> f32 {
+    match format {
+        Format::F32 => 0.0,
+        Format::Bf16 => 1.0 / 256.0,
+        Format::Int8 => 0.5 / 127.0 * 1.0001,
+        // Half of the widest gap between codes, that between -1 and -0.696.
+        Format::Nf4 { double: false } => 0.1520,
+        // The scale itself is off by half a step of the map's coarsest part, of the largest difference from the mean.
+        Format::Nf4 { double: true } => 0.1520 + 0.01,
+    }
+}
+
+#[test]
+fn values_come_back_within_the_formats_bound_in_the_bytes_that_it_names() {
+    for (rows, cols) in [(1, 1), (3, 5), (7, 64), (33, 70), (130, 257)] {
+        let values = weights(rows, cols);
+        let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        for format in FORMATS {
+            let matrix = Matrix::new(format, rows, cols, &values);
+            let back = dequantised(&matrix);
+            for (block, (back, values)) in back.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
+                let absmax = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+                let scale_error = if format == (Format::Nf4 { double: true }) { 0.01 * largest } else { 0.0 };
+                let most = bound(format) * absmax + scale_error;
+                for (back, value) in back.iter().zip(values) {
+                    assert!((back - value).abs() <= most, "{format:?}, block {block}: {value} as {back}");
+                }
+            }
+            let bits = match format {
+                Format::F32 => 32.0,
+                Format::Bf16 => 16.0,
+                Format::Int8 => 8.5,
+                Format::Nf4 { double: false } => 4.5,
+                Format::Nf4 { double: true } => 4.127,
+            };
+            if rows * cols > 10_000 {
+                let found = 8.0 * matrix.bytes() as f64 / (rows * cols) as f64;
+                assert!((found - bits).abs() < 0.02, "{format:?}: {found} bits");
+            }
+        }
+    }
+}
+
+#[test]
+fn any_part_is_the_same_at_every_level_and_on_any_number_of_threads() {
+    let (rows, cols) = (19, 150);
+    let values = weights(rows, cols);
+    for format in FORMATS {
+        let matrix = isa::with(isa::Isa::Portable, 1, || Matrix::new(format, rows, cols, &values));
+        let expected = isa::with(isa::Isa::Portable, 1, || dequantised(&matrix));
+        for level in isa::available() {
+            isa::with(level, 3, || {
+                let again = Matrix::new(format, rows, cols, &values);
+                assert_eq!(dequantised(&again), expected, "{format:?} at {level:?}");
+                for start in [0, 1, 63, 64, 65, 127, 1000] {
+                    for len in [0, 1, 2, 63, 64, 129, 700] {
+                        let mut part = vec![f32::NAN; len];
+                        matrix.dequantise(start, &mut part);
+                        assert_eq!(
+                            part,
+                            expected[start..start + len],
+                            "{format:?} at {level:?}: {start}, {len}"
+                        );
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Blocks do not know of each other, so the rows beyond the first strip are those of a matrix of them alone.
+#[test]
+fn strips_that_arrive_one_after_another_make_one_matrix() {
+    let (rows, cols) = (STRIP / 1024 + 3, 1024);
+    let values = weights(rows, cols);
+    for format in [Format::Bf16, Format::Int8, Format::Nf4 { double: false }] {
+        let back = dequantised(&Matrix::new(format, rows, cols, &values));
+        let tail = dequantised(&Matrix::new(format, 3, cols, &values[STRIP..]));
+        assert_eq!(back[STRIP..], tail, "{format:?}");
+    }
+}
+
+fn products(rows: usize, cols: usize, tokens: usize) {
+    let mut random = Random::new(7);
+    let (x, dy) = (random.take(tokens * cols), random.take(tokens * rows));
+    let values = weights(rows, cols);
+    for format in FORMATS {
+        let matrix = Matrix::new(format, rows, cols, &values);
+        let whole = dequantised(&matrix);
+        let whole = View::new(&whole, rows, cols, cols);
+        for precision in [Precision::F32, Precision::Bf16] {
+            for accumulate in [Accumulate::Overwrite, Accumulate::Add] {
+                let (mut y, mut expected) = (vec![0.5; tokens * rows], vec![0.5; tokens * rows]);
+                forward(&mut y, &x, &matrix, precision, accumulate);
+                let view = ViewMut::new(&mut expected, tokens, rows, rows);
+                gemm(precision, view, View::new(&x, tokens, cols, cols), whole.transposed(), accumulate);
+                assert_eq!(y, expected, "{format:?}, {precision:?}");
+
+                let (mut dx, mut expected) = (vec![0.5; tokens * cols], vec![0.5; tokens * cols]);
+                input_gradient(&mut dx, &dy, &matrix, precision, accumulate);
+                let view = ViewMut::new(&mut expected, tokens, cols, cols);
+                gemm(precision, view, View::new(&dy, tokens, rows, rows), whole, accumulate);
+                let largest = expected.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+                for (dx, expected) in dx.iter().zip(&expected) {
+                    assert!((dx - expected).abs() <= 1e-5 * largest, "{format:?}, {precision:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_are_those_with_the_dequantised_matrix() {
+    for (rows, cols, tokens) in [(1, 1, 1), (5, 70, 3), (66, 33, 9)] {
+        products(rows, cols, tokens);
+    }
+    // More than one strip.
+    products(STRIP / 4096 + 70, 4096, 2);
+}
+
+#[test]
+fn embedding_rows_are_the_dequantised_rows() {
+    let (rows, cols) = (11, 37);
+    for format in FORMATS {
+        let table = Matrix::new(format, rows, cols, &weights(rows, cols));
+        let whole = dequantised(&table);
+        let tokens = [3, 10, 0, 3];
+        let mut x = vec![f32::NAN; tokens.len() * cols];
+        embedding(&mut x, &table, &tokens);
+        for (row, token) in x.chunks(cols).zip(tokens) {
+            assert_eq!(row, &whole[token as usize * cols..][..cols], "{format:?}");
+        }
+    }
+}
+
+fn check_output_layer(tokens: usize, dim: usize, vocab_size: usize, formats: &[Format]) {
+    let mut random = Random::new(11);
+    let hidden = random.take(tokens * dim);
+    let targets: Vec<u32> = (0..tokens).map(|_| (random.bits() % vocab_size as u64) as u32).collect();
+    let weights_of: Vec<f32> = (0..tokens).map(|token| (token % 3) as f32 / 2.0).collect();
+    for &format in formats {
+        let matrix = Matrix::new(format, vocab_size, dim, &weights(vocab_size, dim));
+        let whole = dequantised(&matrix);
+        let run = |lm_head: LmHead, gradient: &mut [f32]| {
+            let (targets, weights) = (&targets[..], &weights_of[..]);
+            let input = Input { hidden: &hidden, lm_head, targets, weights, dim, z_loss: 1e-3 };
+            let mut dhidden = vec![f32::NAN; tokens * dim];
+            let accumulate = Accumulate::Overwrite;
+            let gradients = Gradients { hidden: &mut dhidden, lm_head: gradient, accumulate };
+            let (mut losses, mut scratch) = (vec![f32::NAN; tokens], Scratch::new(tokens, dim, vocab_size));
+            cross_entropy(&mut losses, input, Some(gradients), &mut scratch, Precision::F32);
+            (losses, dhidden)
+        };
+        let (expected, expected_gradient) = run(LmHead::Plain(&whole), &mut vec![0.0; vocab_size * dim]);
+        let (losses, gradient) = run(LmHead::Frozen(&matrix), &mut []);
+        assert_eq!(losses, expected, "{format:?}");
+        let largest = expected_gradient.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        for (gradient, expected) in gradient.iter().zip(&expected_gradient) {
+            assert!((gradient - expected).abs() <= 1e-5 * largest, "{format:?}: {gradient}, not {expected}");
+        }
+    }
+}
+
+#[test]
+fn the_output_layer_gives_the_losses_and_gradients_of_the_dequantised_matrix() {
+    check_output_layer(40, 6, 70, &FORMATS);
+    // The vocabulary is cut, and each of its parts is more than one strip.
+    check_output_layer(240, 64, 70_000, &[Format::Int8]);
+}
