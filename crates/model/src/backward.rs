@@ -5,7 +5,7 @@
 
 use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use kernels::rope::Turn;
-use kernels::{attention, embedding, reduce, rms_norm, rope, swiglu};
+use kernels::{attention, embedding, quant, reduce, rms_norm, rope, swiglu};
 
 use crate::forward::{
     AttentionBuffers, Linear, LossSums, attention_half, feed_forward_half, final_norm, output_layer,
@@ -236,11 +236,15 @@ impl Linear<'_> {
                 View::new(weights, out, input, input),
                 Accumulate::Overwrite,
             ),
+            Self::Frozen(weights, adapters) => {
+                quant::input_gradient(dx, dy, weights, precision, Accumulate::Overwrite);
+                adapters.input_gradient(dx, dy, out, precision);
+            }
             Self::Packed(_) => unreachable!("weights are packed for inference, which has no backward"),
         }
     }
 
-    /// `dW [out, in] = dyᵀ [out, T] x [T, in]`, or `+=`.
+    /// `dW [out, in] = dyᵀ [out, T] x [T, in]`, or `+=`; of a frozen matrix that of its adapters.
     fn weight_gradient(
         &self,
         dweights: &mut [f32],
@@ -260,6 +264,9 @@ impl Linear<'_> {
                 View::new(x, rows, input, input),
                 accumulate,
             ),
+            Self::Frozen(_, adapters) => {
+                adapters.weight_gradient(dweights, dy, x, out, accumulate, precision);
+            }
             Self::Packed(_) => unreachable!("weights are packed for inference, which has no backward"),
         }
     }

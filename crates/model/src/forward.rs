@@ -4,12 +4,14 @@
 //! finds its keys and values. Shapes: `T` tokens, `D` width, `H`/`K` query and key/value heads of width `C`, `F`
 //! feed-forward width, `V` vocabulary.
 
+use kernels::cross_entropy::LmHead;
 use kernels::gemm::{Accumulate, Packed, Precision, View, ViewMut, gemm, gemm_packed};
 use kernels::rope::Turn;
-use kernels::{attention, cross_entropy, reduce, rms_norm, rope, swiglu};
+use kernels::{attention, cross_entropy, quant, reduce, rms_norm, rope, swiglu};
 
 use crate::group::{Group, Solo};
-use crate::parameters::{LmHead, Parameters};
+use crate::low_rank::LowRank;
+use crate::parameters::Parameters;
 use crate::weights::{LayerRanges, Layout};
 use crate::workspace::{Activations, activations, attention_shape};
 use crate::{Batch, Config, Error, Workspace};
@@ -43,6 +45,7 @@ pub fn logits(
     let mut logits = vec![0.0; tokens * vocab_size];
     let lm_head = match parameters.lm_head(&layout) {
         LmHead::Plain(weights) => Linear::Plain(weights),
+        LmHead::Frozen(weights) => Linear::Frozen(weights, LowRank::NONE),
     };
     lm_head.forward(&mut logits, &workspace.normed, vocab_size, precision, Accumulate::Overwrite);
     Ok(logits)
@@ -139,24 +142,20 @@ pub(crate) fn output_layer(
     precision: Precision,
 ) -> LossSums {
     let Workspace { normed, dnormed, losses, output, z_loss, .. } = workspace;
-    match parameters.lm_head(layout) {
-        LmHead::Plain(lm_head) => {
-            let input = cross_entropy::Input {
-                hidden: normed,
-                lm_head: cross_entropy::LmHead::Plain(lm_head),
-                targets: &batch.targets,
-                weights: &batch.loss_weights,
-                dim: parameters.config().dim,
-                z_loss: *z_loss,
-            };
-            let gradients = gradients.map(|(gradients, accumulate)| cross_entropy::Gradients {
-                hidden: dnormed,
-                lm_head: &mut gradients[layout.lm_head.clone()],
-                accumulate,
-            });
-            cross_entropy::cross_entropy(losses, input, gradients, output, precision);
-        }
-    }
+    let input = cross_entropy::Input {
+        hidden: normed,
+        lm_head: parameters.lm_head(layout),
+        targets: &batch.targets,
+        weights: &batch.loss_weights,
+        dim: parameters.config().dim,
+        z_loss: *z_loss,
+    };
+    let gradients = gradients.map(|(gradients, accumulate)| cross_entropy::Gradients {
+        hidden: dnormed,
+        lm_head: &mut gradients[layout.lm_head.clone()],
+        accumulate,
+    });
+    cross_entropy::cross_entropy(losses, input, gradients, output, precision);
     LossSums::new(losses, &batch.loss_weights)
 }
 
@@ -285,13 +284,15 @@ pub(crate) fn feed_forward_half(
     weights.gate_up.forward(gate_up, normed, 2 * config.ffn_dim, precision, Accumulate::Overwrite);
 }
 
-/// A weight matrix `[out, in]`, as training holds it or packed once for inference; both give the same bits.
+/// A weight matrix `[out, in]`: as training holds it, packed once for inference (the same bits), or not trained itself.
 #[derive(Clone, Copy)]
 pub enum Linear<'a> {
     /// Row-major f32.
     Plain(&'a [f32]),
     /// Packed for the matrix product, in its precision.
     Packed(&'a Packed),
+    /// Quantised and not trained, with the adapters beside it that are.
+    Frozen(&'a quant::Matrix, LowRank<'a>),
 }
 
 impl Linear<'_> {
@@ -306,13 +307,19 @@ impl Linear<'_> {
     ) {
         let rows = y.len() / out;
         let input = x.len().checked_div(rows).unwrap_or(0);
-        let (y, x) = (ViewMut::new(y, rows, out, out), View::new(x, rows, input, input));
+        let view = View::new(x, rows, input, input);
         match self {
             Self::Plain(weights) => {
                 let weights = View::new(weights, out, input, input);
-                gemm(precision, y, x, weights.transposed(), accumulate);
+                gemm(precision, ViewMut::new(y, rows, out, out), view, weights.transposed(), accumulate);
             }
-            Self::Packed(weights) => gemm_packed(y, x, weights, accumulate),
+            Self::Packed(weights) => {
+                gemm_packed(ViewMut::new(y, rows, out, out), view, weights, accumulate);
+            }
+            Self::Frozen(weights, adapters) => {
+                quant::forward(y, x, weights, precision, accumulate);
+                adapters.forward(y, x, out, precision);
+            }
         }
     }
 }

@@ -3,20 +3,25 @@
 //! [`forward`] holds all of Llama 3's forward and [`backward`] its backward, written out operation by operation
 //! over the `kernels`; there is no tape and no graph. Training, evaluation and serving call the same forward.
 
+pub mod adapters;
 pub mod backward;
 pub mod batch;
 pub mod config;
 pub mod forward;
+pub mod frozen;
 pub mod group;
 pub mod hf;
 pub mod infer;
+mod low_rank;
 pub mod parameters;
 pub mod recompute;
 pub mod weights;
 pub mod workspace;
 
+pub use adapters::{Adapted, AdapterSettings, Adapters};
 pub use batch::Batch;
 pub use config::{Config, RopeScaling};
+pub use frozen::{Formats, Frozen};
 pub use group::{Group, Solo};
 pub use parameters::{Parameters, Stage};
 pub use recompute::Recompute;
@@ -29,6 +34,9 @@ pub enum Error {
     /// A configuration that no Llama can have.
     #[error("model configuration is not usable: {}", .0.join("; "))]
     Config(Vec<String>),
+    /// Settings of adapters that do not fit the model, all of them.
+    #[error("adapter settings are not usable: {}", .0.join("; "))]
+    Adapter(Vec<String>),
     /// A batch whose parts do not fit together or that holds a token outside the vocabulary.
     #[error("batch is not usable: {0}")]
     Batch(String),
@@ -51,6 +59,9 @@ impl Error {
         match self {
             Self::Config(_) => {
                 Some("compare the values with a published config.json of the same family".into())
+            }
+            Self::Adapter(_) => {
+                Some("modules are named as in peft: q_proj, k_proj, v_proj, o_proj, gate_proj, ...".into())
             }
             Self::Batch(_) => Some("was the text encoded with this model's own tokenizer?".into()),
             Self::File { .. } => Some(

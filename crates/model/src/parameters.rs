@@ -1,6 +1,8 @@
-//! What a pass multiplies by, wherever it is kept: the weights of a whole model, or of one stage of a pipeline.
+//! What a pass multiplies by, wherever it is kept: the weights of a whole model, or of one stage of a pipeline. A frozen
+//! model with adapters is in [`crate::adapters`].
 
 use kernels::buffer::Buffer;
+use kernels::cross_entropy::LmHead;
 use kernels::embedding;
 
 use crate::forward::BlockWeights;
@@ -26,13 +28,6 @@ pub trait Parameters: Sync {
 
     /// The output layer, `[V, D]`.
     fn lm_head(&self, layout: &Layout) -> LmHead<'_>;
-}
-
-/// The output layer `[V, D]`.
-#[derive(Clone, Copy)]
-pub enum LmHead<'a> {
-    /// Trained, or at least kept as if it were.
-    Plain(&'a [f32]),
 }
 
 impl Parameters for Weights {

@@ -162,8 +162,7 @@ impl<'a> Trainer<'a> {
         }
 
         let precision = job.settings.precision.resolve();
-        let mut workspace =
-            Workspace::recomputing(&config, job.rows, job.seq_len, &job.settings.recompute);
+        let mut workspace = Workspace::recomputing(&config, job.rows, job.seq_len, &job.settings.recompute);
         workspace.z_loss = job.settings.z_loss;
         let flops = config.training_flops_per_token(job.seq_len);
         let tokens = job.rows * job.seq_len * job.accumulation as usize;

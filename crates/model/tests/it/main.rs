@@ -1,5 +1,6 @@
 //! The model against PyTorch and transformers (golden files), against itself, and its files against bad input.
 
+mod adapters;
 mod golden;
 mod hf_files;
 mod inference;
