@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::weights::tensors;
 use crate::{Config, Error, Weights};
-use tensors_file::copy_tensor;
+pub(crate) use tensors_file::copy_tensor;
 
 /// How values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,12 +178,12 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
-fn read_json(path: &Path) -> Result<serde_json::Value, Error> {
+pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value, Error> {
     let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
     serde_json::from_slice(&bytes).map_err(|error| Error::file(path, error))
 }
 
-fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), Error> {
+pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), Error> {
     let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::file(path, error))?;
     text.push('\n');
     Ok(ledger::atomic::write(path, text.as_bytes())?)

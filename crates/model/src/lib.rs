@@ -14,6 +14,7 @@ pub mod hf;
 pub mod infer;
 mod low_rank;
 pub mod parameters;
+pub mod peft;
 pub mod recompute;
 pub mod weights;
 pub mod workspace;
@@ -64,9 +65,15 @@ impl Error {
                 Some("modules are named as in peft: q_proj, k_proj, v_proj, o_proj, gate_proj, ...".into())
             }
             Self::Batch(_) => Some("was the text encoded with this model's own tokenizer?".into()),
-            Self::File { .. } => Some(
-                "a model folder holds config.json and model.safetensors (or its index and shards)".into(),
-            ),
+            Self::File { path, .. } => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                Some(if name.starts_with("adapter_") {
+                    "an adapter folder holds adapter_config.json and adapter_model.safetensors, made for this very model"
+                        .into()
+                } else {
+                    "a model folder holds config.json and model.safetensors (or its index and shards)".into()
+                })
+            }
             Self::Ledger(error) => error.hint(),
         }
     }

@@ -71,7 +71,7 @@ fn nearest(value: f32) -> u8 {
 /// The dynamic 8-bit type (Dettmers 2015, "8-Bit Approximations for Parallelism in Deep Learning"; bitsandbytes'
 /// `create_dynamic_map`), in rising order: for each power of ten from 1e-6 to 1 evenly spaced values between a tenth of
 /// it and all of it, twice as many as for the power before; their negatives; 0 and 1.
-static MAP: [f32; 256] = map();
+pub(super) static MAP: [f32; 256] = map();
 
 const fn map() -> [f32; 256] {
     let mut map = [0.0; 256];

@@ -196,3 +196,47 @@ fn the_output_layer_gives_the_losses_and_gradients_of_the_dequantised_matrix() {
     // The vocabulary is cut, and each of its parts is more than one strip.
     check_output_layer(240, 64, 70_000, &[Format::Int8]);
 }
+
+/// `tests/golden/adapters.py` makes the files, from the same values.
+#[test]
+fn codes_and_scales_are_those_of_bitsandbytes() {
+    fn floats(bytes: &[u8]) -> Vec<f32> {
+        bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    }
+    macro_rules! golden {
+        ($file:literal) => {
+            &include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nf4/", $file))[..]
+        };
+    }
+    let mut values = Random::new(17).take(300 * BLOCK);
+    for (index, value) in values.iter_mut().enumerate() {
+        *value = (f64::from(*value) * (1 + index / BLOCK) as f64 / 1024.0) as f32;
+    }
+    let plain = Matrix::new(Format::Nf4 { double: false }, 300, BLOCK, &values);
+    let Values::Nf4 { codes, scales: Scales::Plain(absmax) } = &plain.values else { panic!("{plain:?}") };
+    assert!(codes == golden!("codes.u8"));
+    assert!(*absmax == floats(golden!("absmax.f32")));
+
+    let double = Matrix::new(Format::Nf4 { double: true }, 300, BLOCK, &values);
+    let Values::Nf4 { codes, scales: Scales::Double { codes: places, absmax, mean } } = &double.values else {
+        panic!("{double:?}")
+    };
+    assert!(codes == golden!("codes.u8"));
+    // Their mean is summed in f32, in an order of its own.
+    let near = |ours: f32, theirs: f32| (ours - theirs).abs() <= 1e-6 * theirs.abs();
+    assert!(near(*mean, floats(golden!("double_mean.f32"))[0]));
+    assert!(
+        absmax.iter().zip(floats(golden!("double_absmax.f32"))).all(|(ours, theirs)| near(*ours, theirs))
+    );
+    // Between two places of the map they take the other one in 2 of 300 cases, being off by as much.
+    let scales = floats(golden!("absmax.f32"));
+    for (index, (&ours, &theirs)) in places.iter().zip(golden!("double_codes.u8")).enumerate() {
+        let scaled = (scales[index] - mean) / absmax[index / 256];
+        let error = |place: u8| (double::MAP[usize::from(place)] - scaled).abs();
+        assert!(
+            error(ours) <= error(theirs) && error(theirs) - error(ours) < 2e-5,
+            "{index}: {ours}, {theirs}"
+        );
+    }
+    assert!(double::MAP.iter().zip(floats(golden!("map.f32"))).all(|(ours, theirs)| near(*ours, theirs)));
+}

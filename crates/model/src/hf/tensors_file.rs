@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use crate::{Error, TensorSpec};
 
 /// Converts a stored tensor into its place, checking shape, type and values.
-pub(super) fn copy_tensor(
+pub(crate) fn copy_tensor(
     path: &Path,
     tensor: &TensorSpec,
     stored: &TensorView,
@@ -17,7 +17,11 @@ pub(super) fn copy_tensor(
 ) -> Result<(), Error> {
     let fault = |reason: String| Err(Error::file(path, format!("tensor {}: {reason}", tensor.name)));
     if stored.shape() != tensor.shape {
-        return fault(format!("shape {:?}, where config.json means {:?}", stored.shape(), tensor.shape));
+        return fault(format!(
+            "shape {:?}, where the configuration means {:?}",
+            stored.shape(),
+            tensor.shape
+        ));
     }
     let bytes = stored.data();
     match stored.dtype() {

@@ -10,7 +10,7 @@ pub fn folder(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
 }
 
-fn values<T, const N: usize>(file: &SafeTensors, name: &str, value: impl Fn([u8; N]) -> T) -> Vec<T> {
+pub fn values<T, const N: usize>(file: &SafeTensors, name: &str, value: impl Fn([u8; N]) -> T) -> Vec<T> {
     let view = file.tensor(name).unwrap_or_else(|_| panic!("{name} is not in the golden file"));
     view.data().as_chunks::<N>().0.iter().map(|bytes| value(*bytes)).collect()
 }

@@ -5,4 +5,5 @@ mod golden;
 mod hf_files;
 mod inference;
 mod parallel;
+mod peft;
 mod recompute;

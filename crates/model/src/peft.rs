@@ -1,0 +1,161 @@
+//! Adapter folders of Hugging Face's peft: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! What is written here loads in peft and vLLM. What they write loads here where it is plain LoRA on linear layers; kinds
+//! that would need other arithmetic, or another base, are refused by name rather than read as if they were plain.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value, json};
+
+use crate::adapters::{AdapterSettings, Adapters, Module};
+use crate::hf::{copy_tensor, read_json, write_json};
+use crate::{Config, Error};
+
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+
+/// Writes both files into `dir`, which exists, each whole or not at all, the configuration last. `base` is what peft is
+/// to load the adapters over: a folder, or a name on the Hub.
+pub fn save(dir: &Path, adapters: &Adapters, base: Option<&str>) -> Result<(), Error> {
+    let path = dir.join(WEIGHTS);
+    let failed = |error: safetensors::SafeTensorError| Error::file(&path, error);
+    let tensors = adapters.tensors();
+    let mut views = Vec::with_capacity(tensors.len());
+    for tensor in &tensors {
+        let bytes = bytemuck::cast_slice(&adapters.data[tensor.range.clone()]);
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).map_err(failed)?;
+        views.push((tensor.name.as_str(), view));
+    }
+    let metadata = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
+    ledger::atomic::write(&path, &safetensors::serialize(views, Some(metadata)).map_err(failed)?)?;
+    write_json(&dir.join(CONFIG), &config_json(adapters.settings(), base))
+}
+
+/// Reads the adapters of a folder for a model of this shape.
+///
+/// # Errors
+/// Files that are missing or cut short, adapters of another kind or for another shape, tensors that are missing, too
+/// many, of another shape or type, or that hold values which are not finite. The error names the file and the key or the
+/// tensor.
+pub fn load(dir: &Path, config: &Config) -> Result<Adapters, Error> {
+    let path = dir.join(CONFIG);
+    let settings = settings(&path, &read_json(&path)?)?;
+    let mut adapters = Adapters::zeros(config, &settings).map_err(|error| Error::file(&path, error))?;
+    let path = dir.join(WEIGHTS);
+    let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+    let stored = SafeTensors::deserialize(&bytes).map_err(|error| Error::file(&path, error))?;
+    let mut unknown: BTreeSet<String> = stored.names().into_iter().map(str::to_owned).collect();
+    for tensor in adapters.tensors() {
+        let name = &tensor.name;
+        if !unknown.remove(name) {
+            return Err(Error::file(&path, format!("tensor {name} is missing")));
+        }
+        let view = stored.tensor(name).map_err(|error| Error::file(&path, error))?;
+        copy_tensor(&path, &tensor, &view, &mut adapters.data[tensor.range.clone()])?;
+    }
+    match unknown.first() {
+        None => Ok(adapters),
+        Some(name) => Err(Error::file(&path, format!("tensor {name} belongs to no module of {CONFIG}"))),
+    }
+}
+
+/// As peft's `LoraConfig` saves itself, with the keys that say something about plain LoRA.
+fn config_json(settings: &AdapterSettings, base: Option<&str>) -> Value {
+    let alpha = match settings.alpha {
+        whole if whole.fract() == 0.0 => json!(whole as i64),
+        broken => json!(broken),
+    };
+    json!({
+        "alpha_pattern": {},
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "modules_to_save": null,
+        "peft_type": "LORA",
+        "r": settings.rank,
+        "rank_pattern": {},
+        "target_modules": settings.modules.iter().map(|module| module.name()).collect::<Vec<_>>(),
+        "task_type": "CAUSAL_LM",
+        "use_dora": false,
+        "use_rslora": settings.rank_stabilised,
+    })
+}
+
+/// Keys that are read above or that say nothing about the arithmetic. Every other key, of today's peft or of a later one,
+/// has to be off.
+const UNDERSTOOD: [&str; 17] = [
+    "auto_mapping",
+    "base_model_name_or_path",
+    "bias",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "lora_alpha",
+    "lora_dropout",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "revision",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+];
+
+fn settings(path: &Path, value: &Value) -> Result<AdapterSettings, Error> {
+    let fault = |reason: String| Error::file(path, reason);
+    let object: &Map<String, Value> =
+        value.as_object().ok_or_else(|| fault("is not a JSON object".to_owned()))?;
+    let get = |key: &str| object.get(key).unwrap_or(&Value::Null);
+    if get("peft_type") != "LORA" {
+        return Err(fault(format!("peft_type is {}; only \"LORA\" is read", get("peft_type"))));
+    }
+    for (key, value) in object.iter().filter(|(key, _)| !UNDERSTOOD.contains(&key.as_str())) {
+        let off = match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Array(list) => list.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        };
+        if !off {
+            return Err(fault(format!("{key} is {value}; only plain LoRA is read")));
+        }
+    }
+    if !matches!(get("bias"), Value::Null) && get("bias") != "none" {
+        return Err(fault(format!("bias is {}; Llama has none", get("bias"))));
+    }
+    // PiSSA, OLoRA and their like subtract from the base what they begin with; only peft can undo that.
+    if let Value::String(way) = get("init_lora_weights")
+        && !["gaussian", "eva", "orthogonal"].contains(&way.as_str())
+    {
+        return Err(fault(format!("init_lora_weights is {way:?}, which changes the base model's weights")));
+    }
+    let rank = get("r").as_u64().and_then(|rank| usize::try_from(rank).ok());
+    let rank = rank.ok_or_else(|| fault(format!("r is {}, not a whole number", get("r"))))?;
+    let alpha = get("lora_alpha").as_f64();
+    let alpha = alpha.ok_or_else(|| fault(format!("lora_alpha is {}, not a number", get("lora_alpha"))))?;
+    let modules = match get("target_modules") {
+        Value::String(word) if word == "all-linear" => Module::ALL.to_vec(),
+        Value::Array(names) => {
+            names.iter().map(|name| module(name).map_err(fault)).collect::<Result<_, _>>()?
+        }
+        other => return Err(fault(format!("target_modules is {other}, not a list of names"))),
+    };
+    let rank_stabilised = get("use_rslora").as_bool().unwrap_or(false);
+    Ok(AdapterSettings { rank, alpha: alpha as f32, rank_stabilised, modules })
+}
+
+fn module(name: &Value) -> Result<Module, String> {
+    Module::ALL.into_iter().find(|module| name == module.name()).ok_or_else(|| {
+        let known = Module::ALL.map(Module::name).join(", ");
+        format!("target_modules names {name}; known are {known}")
+    })
+}
