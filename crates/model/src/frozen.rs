@@ -92,22 +92,40 @@ impl Frozen {
     /// The weights in f32 as the products see them: what adapters are merged into.
     pub fn dequantised(&self) -> Result<Weights, Error> {
         let mut weights = Weights::zeros(&self.config)?;
-        let layout = Layout::new(&self.config);
-        let data = &mut weights.data;
-        self.embedding.dequantise(0, &mut data[layout.embedding]);
-        for (layer, places) in self.layers.iter().zip(layout.layers) {
-            data[places.attention_norm].copy_from_slice(&layer.attention_norm);
-            layer.qkv.dequantise(0, &mut data[places.qkv]);
-            layer.output.dequantise(0, &mut data[places.output]);
-            data[places.ffn_norm].copy_from_slice(&layer.ffn_norm);
-            layer.gate_up.dequantise(0, &mut data[places.gate_up]);
-            layer.down.dequantise(0, &mut data[places.down]);
-        }
-        data[layout.final_norm].copy_from_slice(&self.final_norm);
-        if let Some(lm_head) = &self.lm_head {
-            lm_head.dequantise(0, &mut data[layout.lm_head]);
-        }
+        let mut end = 0;
+        self.visit(|values| {
+            weights.data[end..end + values.len()].copy_from_slice(values);
+            end += values.len();
+        });
         Ok(weights)
+    }
+
+    /// Calls `see` with the values of the flat vector (see [`Layout`]), as the products see them, in order and at most
+    /// 16 MiB at a time.
+    pub fn visit(&self, mut see: impl FnMut(&[f32])) {
+        const STRIP: usize = 1 << 22;
+        let mut strip = Vec::new();
+        let mut matrix = |matrix: &Matrix, see: &mut dyn FnMut(&[f32])| {
+            let len = matrix.rows() * matrix.cols();
+            for start in (0..len).step_by(STRIP) {
+                strip.resize(STRIP.min(len - start), 0.0);
+                matrix.dequantise(start, &mut strip);
+                see(&strip);
+            }
+        };
+        matrix(&self.embedding, &mut see);
+        for layer in &self.layers {
+            see(&layer.attention_norm);
+            matrix(&layer.qkv, &mut see);
+            matrix(&layer.output, &mut see);
+            see(&layer.ffn_norm);
+            matrix(&layer.gate_up, &mut see);
+            matrix(&layer.down, &mut see);
+        }
+        see(&self.final_norm);
+        if let Some(lm_head) = &self.lm_head {
+            matrix(lm_head, &mut see);
+        }
     }
 
     /// The model's shape.

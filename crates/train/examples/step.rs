@@ -8,16 +8,20 @@
 // An example is its own command line.
 #![allow(clippy::print_stdout)]
 
+mod shared;
+
 use std::time::{Duration, Instant};
 
 use kernels::buffer::Buffer;
 use kernels::gemm::{Accumulate, Precision};
 use model::backward::loss_and_gradients;
 use model::recompute::{Again, Recompute};
-use model::{Batch, Config, Weights, Workspace};
+use model::{Config, Weights, Workspace};
 use serde_json::json;
 use train::optimizer::{self, Optimizer};
 use train::{Settings, Size};
+
+use shared::{batch, fill, peak_rss_mib};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -99,7 +103,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     let (rows, seq_len) = arguments.tokens.unwrap_or((rows, seq_len));
     let mut weights = Weights::zeros(&config)?;
     for tensor in model::weights::tensors(&config) {
-        fill(&mut weights.data[tensor.range], &tensor.name, tensor.shape.len());
+        fill(&mut weights.data[tensor.range.clone()], &tensor, 0);
     }
     let batch = batch(&config, rows, seq_len);
     let settings = Settings::default();
@@ -146,51 +150,4 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
         "losses": losses,
         "gradient_norms": norms,
     }))
-}
-
-/// Two documents a row, the second from three eighths on.
-fn batch(config: &Config, rows: usize, seq_len: usize) -> Batch {
-    let mut batch = Batch::new(rows, seq_len);
-    let boundary = seq_len * 3 / 8;
-    let tokens: Vec<u32> = (0..rows * (seq_len + 1))
-        .map(|i| (hashed("tokens", i as u64) % config.vocab_size as u64) as u32)
-        .collect();
-    for (row, tokens) in tokens.chunks(seq_len + 1).enumerate() {
-        let here = row * seq_len..(row + 1) * seq_len;
-        batch.inputs[here.clone()].copy_from_slice(&tokens[..seq_len]);
-        batch.targets[here.clone()].copy_from_slice(&tokens[1..]);
-        batch.document_starts[here][boundary..].fill(boundary as u32);
-    }
-    batch
-}
-
-/// Norms are 1; matrices uniform with standard deviation 0.02.
-fn fill(values: &mut [f32], name: &str, dimensions: usize) {
-    if dimensions == 1 {
-        values.fill(1.0);
-        return;
-    }
-    let span = 0.02 * 3f64.sqrt();
-    for (index, value) in values.iter_mut().enumerate() {
-        let unit = (hashed(name, index as u64) >> 40) as f32 / (1u64 << 24) as f32;
-        *value = (unit * 2.0 - 1.0) * span as f32;
-    }
-}
-
-/// SplitMix64's finaliser over FNV-1a of the name and the index: a number that both programs can make.
-fn hashed(name: &str, index: u64) -> u64 {
-    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let mut z = seed.wrapping_add((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// The most memory that the process held at once; 0 where the system does not say.
-fn peak_rss_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }

@@ -14,6 +14,7 @@ mod run;
 pub mod schedule;
 pub mod settings;
 pub mod size;
+mod trained;
 mod watch;
 
 pub use batches::Batches;
@@ -24,3 +25,4 @@ pub use run::{Finished, Job, Outcome, Stopped, run};
 pub use schedule::Schedule;
 pub use settings::Settings;
 pub use size::{Plan, Size};
+pub use trained::{Trained, Tuned};

@@ -1,4 +1,4 @@
-//! AdamW over a model's flat vector of weights: which parts decay, both moments, and clipping by global norm.
+//! AdamW over a flat vector of weights, a model's or its adapters': which parts decay, both moments, and clipping by global norm.
 //!
 //! The arithmetic of one update is `kernels::adamw`; the decision about decay is argued in
 //! `docs/decisions/train-weight-decay.md`.
@@ -8,7 +8,7 @@ use std::ops::Range;
 use kernels::adamw::{AdamW, adamw};
 use kernels::buffer::Buffer;
 use kernels::reduce;
-use model::Config;
+use model::{Adapters, Config, TensorSpec};
 
 use crate::Settings;
 
@@ -34,9 +34,19 @@ struct Group {
 }
 
 impl Optimizer {
-    /// A fresh optimizer, both moments 0.
+    /// A fresh optimizer of a model's weights, both moments 0.
     pub fn new(config: &Config, settings: &Settings) -> Self {
-        let groups = groups(config);
+        Self::over(&model::weights::tensors(config), |tensor| decays(tensor, config), settings)
+    }
+
+    /// A fresh optimizer of adapters, all of which decay: towards no change, which is where they began.
+    pub fn of_adapters(adapters: &Adapters, settings: &Settings) -> Self {
+        Self::over(&adapters.tensors(), |_| true, settings)
+    }
+
+    /// A fresh optimizer of a flat vector of tensors that follow each other.
+    fn over(tensors: &[TensorSpec], decays: impl Fn(&TensorSpec) -> bool, settings: &Settings) -> Self {
+        let groups = groups(tensors, decays);
         let parameters = groups.last().map_or(0, |group| group.range.end);
         Self {
             first: Buffer::zeros(parameters),
@@ -89,16 +99,20 @@ pub fn clip(gradients: &[f32], scale: f64, limit: f64) -> (f64, f32) {
 }
 
 /// Matrices decay, norms do not; the embedding does not either, unless it is the output layer too.
-fn groups(config: &Config) -> Vec<Group> {
+fn decays(tensor: &TensorSpec, config: &Config) -> bool {
+    let embedding = tensor.name == "model.embed_tokens.weight";
+    tensor.shape.len() == 2 && (!embedding || config.tied_embeddings)
+}
+
+fn groups(tensors: &[TensorSpec], decays: impl Fn(&TensorSpec) -> bool) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for tensor in model::weights::tensors(config) {
-        let embedding = tensor.name == "model.embed_tokens.weight";
-        let decays = tensor.shape.len() == 2 && (!embedding || config.tied_embeddings);
+    for tensor in tensors {
+        let decays = decays(tensor);
         match groups.last_mut() {
             Some(last) if last.decays == decays && last.range.end == tensor.range.start => {
                 last.range.end = tensor.range.end;
             }
-            _ => groups.push(Group { range: tensor.range, decays }),
+            _ => groups.push(Group { range: tensor.range.clone(), decays }),
         }
     }
     groups

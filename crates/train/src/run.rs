@@ -14,17 +14,17 @@ use ledger::digest::Digest;
 use ledger::events;
 use ledger::metrics::Metrics;
 use ledger::progress::{Progress, Task, Unit};
-use model::backward::loss_and_gradients;
 use model::{Batch, Weights, Workspace};
 use serde_json::json;
 
 use crate::checkpoint::{self, Saver, State, Tensors, TensorsMut};
 use crate::optimizer::{self, Optimizer};
 use crate::pace::Pace;
+use crate::trained::Trained;
 use crate::{Batches, Error, Schedule, Settings};
 
 /// What is to be trained, on what, how, and where its records go.
-pub struct Job<'a> {
+pub struct Job<'a, T = Weights> {
     /// The stage, as metrics and events name it: `pretrain`, `sft`, ...
     pub stage: &'a str,
     /// The `[train]` section. Its plan numbers were applied by [`Settings::plan`]; here the optimizer's, the watch's and
@@ -42,8 +42,8 @@ pub struct Job<'a> {
     pub batches: &'a dyn Batches,
     /// Digests of what the batches are made from, so that a checkpoint of other data is never resumed.
     pub inputs: BTreeMap<String, Digest>,
-    /// The weights to begin with.
-    pub initial: Weights,
+    /// The weights to begin with: a model's ([`Weights`]), or adapters over a frozen one ([`crate::Tuned`]).
+    pub initial: T,
     /// Folder of the checkpoints.
     pub checkpoints: PathBuf,
     /// Folder of `metrics.jsonl` and `events.jsonl`.
@@ -56,18 +56,18 @@ pub struct Job<'a> {
 
 /// How a run ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Outcome<T = Weights> {
     /// All steps are done.
-    Finished(Finished),
+    Finished(Finished<T>),
     /// The stop flag was seen; running the same job again goes on from here.
     Stopped(Stopped),
 }
 
 /// A run that did all its steps.
 #[derive(Debug)]
-pub struct Finished {
+pub struct Finished<T = Weights> {
     /// The trained weights.
-    pub weights: Weights,
+    pub weights: T,
     /// Steps, all resumes together.
     pub steps: u64,
     /// Tokens, all resumes together.
@@ -98,7 +98,7 @@ pub struct Stopped {
 /// and its documents; the checkpoints from before it stay.
 ///
 /// Runs on the threads of rayon's current pool, or of the global one.
-pub fn run(job: Job) -> Result<Outcome, Error> {
+pub fn run<T: Trained + Send>(job: Job<T>) -> Result<Outcome<T>, Error> {
     // One entry into the pool for the whole run, not one for each operation.
     rayon::scope(|_| {
         let mut trainer = Trainer::new(job)?;
@@ -113,9 +113,9 @@ pub fn run(job: Job) -> Result<Outcome, Error> {
     })
 }
 
-struct Trainer<'a> {
-    job: Job<'a>,
-    weights: Weights,
+struct Trainer<'a, T> {
+    /// With the weights as they are now in place of the initial ones.
+    job: Job<'a, T>,
     gradients: Buffer,
     optimizer: Optimizer,
     workspace: Workspace,
@@ -131,21 +131,21 @@ struct Trainer<'a> {
     precision: Precision,
 }
 
-impl<'a> Trainer<'a> {
-    fn new(mut job: Job<'a>) -> Result<Self, Error> {
+impl<'a, T: Trained> Trainer<'a, T> {
+    fn new(mut job: Job<'a, T>) -> Result<Self, Error> {
         job.settings.validate()?;
-        let config = job.initial.config.clone();
-        let mut weights = Weights { config: config.clone(), data: std::mem::take(&mut job.initial.data) };
-        check(&job, &weights)?;
-        let identity = identity(&job, &weights)?;
-        let mut optimizer = Optimizer::new(&config, job.settings);
+        check(&job)?;
+        let config = job.initial.config().clone();
+        let specs = job.initial.tensors();
+        let identity = identity(&job)?;
+        let mut optimizer = job.initial.optimizer(job.settings);
         let mut into = TensorsMut {
-            weights: &mut weights.data,
+            weights: job.initial.values_mut(),
             first: &mut optimizer.first,
             second: &mut optimizer.second,
         };
         let restored =
-            checkpoint::restore_newest(&job.checkpoints, &identity, &config, &mut into, job.progress)?;
+            checkpoint::restore_newest(&job.checkpoints, &identity, &specs, &mut into, job.progress)?;
         let (state, from) = match restored {
             Some((state, path)) => (state, Some(path)),
             None => (State::new(job.stage, identity), None),
@@ -164,19 +164,18 @@ impl<'a> Trainer<'a> {
         let precision = job.settings.precision.resolve();
         let mut workspace = Workspace::recomputing(&config, job.rows, job.seq_len, &job.settings.recompute);
         workspace.z_loss = job.settings.z_loss;
-        let flops = config.training_flops_per_token(job.seq_len);
+        let flops = job.initial.flops_per_token(job.seq_len);
         let tokens = job.rows * job.seq_len * job.accumulation as usize;
         let task = job.progress.begin(job.stage, Some(job.schedule.steps), Unit::Steps);
         task.position(state.step);
         Ok(Self {
-            gradients: Buffer::zeros(weights.data.len()),
+            gradients: Buffer::zeros(job.initial.values().len()),
             workspace,
             batch: Batch::new(job.rows, job.seq_len),
-            saver: Saver::new(job.checkpoints.clone(), config, job.settings.keep_checkpoints),
+            saver: Saver::new(job.checkpoints.clone(), specs, job.settings.keep_checkpoints),
             saved_step: from.map(|_| state.step),
             last_save: Instant::now(),
             pace: Pace::new(tokens as f64, flops, precision),
-            weights,
             optimizer,
             state,
             metrics,
@@ -192,8 +191,7 @@ impl<'a> Trainer<'a> {
         let (mut loss, mut weight) = (0.0, 0.0);
         for micro in 0..self.job.accumulation {
             self.job.batches.fill(index, micro, &mut self.batch);
-            let sums = loss_and_gradients(
-                &self.weights,
+            let sums = self.job.initial.pass(
                 &self.batch,
                 &mut self.workspace,
                 &mut self.gradients,
@@ -213,7 +211,7 @@ impl<'a> Trainer<'a> {
             return Err(self.fault(index, what));
         }
         let rate = self.job.schedule.learning_rate(index);
-        self.optimizer.step(&mut self.weights.data, &self.gradients, index + 1, rate, scale);
+        self.optimizer.step(self.job.initial.values_mut(), &self.gradients, index + 1, rate, scale);
 
         let seconds = began.elapsed().as_secs_f64();
         self.pace.add(seconds);
@@ -245,7 +243,7 @@ impl<'a> Trainer<'a> {
             // No checkpoint on the disk is newer than the metrics beside it.
             self.metrics.sync()?;
             let began = Instant::now();
-            let tensors = tensors(&self.weights, &self.optimizer);
+            let tensors = tensors(&self.job.initial, &self.optimizer);
             self.saver.begin(self.state.clone(), &tensors)?;
             self.last_save = Instant::now();
             self.saved_step = Some(self.state.step);
@@ -261,7 +259,7 @@ impl<'a> Trainer<'a> {
         self.metrics.sync()?;
         self.saver.finish()?;
         if self.saved_step != Some(self.state.step) {
-            self.saver.save_now(&self.state, &tensors(&self.weights, &self.optimizer))?;
+            self.saver.save_now(&self.state, &tensors(&self.job.initial, &self.optimizer))?;
             self.saved_step = Some(self.state.step);
         }
         Ok(path)
@@ -278,13 +276,13 @@ impl<'a> Trainer<'a> {
         Ok(Stopped { step, checkpoint })
     }
 
-    fn end(mut self) -> Result<Finished, Error> {
+    fn end(mut self) -> Result<Finished<T>, Error> {
         self.save_now()?;
         let (steps, seconds) = (self.state.step, self.state.seconds);
         let tokens = steps * self.pace.tokens as u64;
         let tokens_per_second = if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
         let finished = Finished {
-            weights: self.weights,
+            weights: self.job.initial,
             steps,
             tokens,
             seconds,
@@ -318,15 +316,16 @@ impl<'a> Trainer<'a> {
     }
 }
 
-fn tensors<'a>(weights: &'a Weights, optimizer: &'a Optimizer) -> Tensors<'a> {
-    Tensors { weights: &weights.data, first: &optimizer.first, second: &optimizer.second }
+fn tensors<'a>(trained: &'a impl Trained, optimizer: &'a Optimizer) -> Tensors<'a> {
+    Tensors { weights: trained.values(), first: &optimizer.first, second: &optimizer.second }
 }
 
-fn check(job: &Job, weights: &Weights) -> Result<(), Error> {
-    weights.config.validate()?;
-    let parameters = weights.config.parameters();
-    let fault = if weights.data.len() as u64 != parameters {
-        format!("its configuration has {parameters} parameters, and there are {} weights", weights.data.len())
+fn check<T: Trained>(job: &Job<T>) -> Result<(), Error> {
+    job.initial.config().validate()?;
+    let parameters = job.initial.tensors().last().map_or(0, |tensor| tensor.range.end);
+    let weights = job.initial.values().len();
+    let fault = if weights != parameters {
+        format!("its configuration has {parameters} parameters, and there are {weights} weights")
     } else if job.rows == 0 || job.seq_len == 0 || job.accumulation == 0 {
         format!("a step has {} x {} rows of {} tokens", job.accumulation, job.rows, job.seq_len)
     } else {
@@ -336,15 +335,15 @@ fn check(job: &Job, weights: &Weights) -> Result<(), Error> {
 }
 
 /// Digest of everything that decides the numbers of a run.
-fn identity(job: &Job, weights: &Weights) -> Result<Digest, Error> {
-    let initial = Digest::of_bytes(bytemuck::cast_slice(&weights.data));
+fn identity<T: Trained>(job: &Job<T>) -> Result<Digest, Error> {
+    let initial = Digest::of_bytes(bytemuck::cast_slice(job.initial.values()));
     Ok(Digest::of_value(&json!({
         "stage": job.stage,
         "settings": job.settings.deciding(),
         "schedule": job.schedule,
         "shape": [job.rows as u64, job.seq_len as u64, u64::from(job.accumulation)],
         "inputs": job.inputs,
-        "model": format!("{:?}", weights.config),
+        "model": job.initial.describe()?,
         "initial": initial,
     }))?)
 }

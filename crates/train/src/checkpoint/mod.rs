@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use ledger::atomic::{self, AtomicDir};
 use ledger::digest::Digest;
 use ledger::progress::Progress;
-use model::Config;
+use model::TensorSpec;
 use serde::{Deserialize, Serialize};
 
 pub use saver::Saver;
@@ -47,7 +47,7 @@ pub struct State {
     pub(crate) watch: Watch,
 }
 
-/// The tensors of a checkpoint, flat, in the order of the model's weights.
+/// The tensors of a checkpoint, flat, in the order of what is trained.
 pub struct Tensors<'a> {
     /// The weights.
     pub weights: &'a [f32],
@@ -97,18 +97,17 @@ pub fn path(dir: &Path, step: u64) -> PathBuf {
     dir.join(format!("{PREFIX}{step:08}"))
 }
 
-/// Writes `dir/step-<state.step>`, then removes the oldest checkpoints beyond `keep` and those of later steps, which
+/// Writes `dir/step-<state.step>` with the tensors that `specs` names and places, then removes the oldest checkpoints beyond `keep` and those of later steps, which
 /// belong to a past that was given up. Returns the new folder.
 pub fn save(
     dir: &Path,
     state: &State,
-    config: &Config,
+    specs: &[TensorSpec],
     tensors: &Tensors,
     keep: usize,
 ) -> Result<PathBuf, Error> {
     let path = path(dir, state.step);
     let folder = AtomicDir::create(&path)?;
-    let specs = model::weights::tensors(config);
     tensors::write(&folder.path().join(MODEL), specs.iter().map(|t| (t.name.clone(), t, tensors.weights)))?;
     let moments = [("m", tensors.first), ("v", tensors.second)];
     let moments = moments
@@ -134,7 +133,7 @@ pub fn save(
 pub fn restore_newest(
     dir: &Path,
     identity: &Digest,
-    config: &Config,
+    specs: &[TensorSpec],
     into: &mut TensorsMut,
     progress: &dyn Progress,
 ) -> Result<Option<(State, PathBuf)>, Error> {
@@ -154,10 +153,9 @@ pub fn restore_newest(
             ));
             continue;
         }
-        let specs = model::weights::tensors(config);
         let mut model = tensors::Reader::open(&path.join(MODEL))?;
         let mut optimizer = tensors::Reader::open(&path.join(OPTIMIZER))?;
-        for tensor in &specs {
+        for tensor in specs {
             let range = tensor.range.clone();
             model.read(&tensor.name, &tensor.shape, &mut into.weights[range.clone()])?;
             optimizer.read(&format!("m.{}", tensor.name), &tensor.shape, &mut into.first[range.clone()])?;

@@ -1,10 +1,11 @@
 //! Saves checkpoints behind the training's back: a step waits for a copy in memory, not for the disk.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use kernels::reduce;
-use model::Config;
+use model::TensorSpec;
 
 use super::{State, Tensors, save};
 use crate::Error;
@@ -12,7 +13,7 @@ use crate::Error;
 /// Writes checkpoints on a thread of its own, one at a time.
 pub struct Saver {
     dir: PathBuf,
-    config: Config,
+    specs: Arc<[TensorSpec]>,
     keep: usize,
     worker: Option<JoinHandle<(Copy, Result<PathBuf, Error>)>>,
     /// The copy's memory, from the second checkpoint on.
@@ -26,9 +27,9 @@ struct Copy {
 }
 
 impl Saver {
-    /// Will write under `dir` and keep the last `keep` checkpoints.
-    pub fn new(dir: PathBuf, config: Config, keep: usize) -> Self {
-        Self { dir, config, keep, worker: None, spare: None }
+    /// Will write the tensors of `specs` under `dir` and keep the last `keep` checkpoints.
+    pub fn new(dir: PathBuf, specs: Vec<TensorSpec>, keep: usize) -> Self {
+        Self { dir, specs: specs.into(), keep, worker: None, spare: None }
     }
 
     /// Whether the last checkpoint is still being written.
@@ -46,10 +47,10 @@ impl Saver {
         reduce::copy(&mut copy.weights, tensors.weights);
         reduce::copy(&mut copy.first, tensors.first);
         reduce::copy(&mut copy.second, tensors.second);
-        let (dir, config, keep) = (self.dir.clone(), self.config.clone(), self.keep);
+        let (dir, specs, keep) = (self.dir.clone(), Arc::clone(&self.specs), self.keep);
         self.worker = Some(std::thread::spawn(move || {
             let tensors = Tensors { weights: &copy.weights, first: &copy.first, second: &copy.second };
-            let saved = save(&dir, &state, &config, &tensors, keep);
+            let saved = save(&dir, &state, &specs, &tensors, keep);
             (copy, saved)
         }));
         Ok(())
@@ -58,7 +59,7 @@ impl Saver {
     /// Writes a checkpoint without a copy and returns when it is on the disk.
     pub fn save_now(&mut self, state: &State, tensors: &Tensors) -> Result<PathBuf, Error> {
         self.finish()?;
-        save(&self.dir, state, &self.config, tensors, self.keep)
+        save(&self.dir, state, &self.specs, tensors, self.keep)
     }
 
     /// Waits for the checkpoint that is being written, if any.

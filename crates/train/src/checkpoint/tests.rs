@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use ledger::progress::{Silent, Task, Unit};
 
 use super::*;
+use model::Config;
+
 use crate::Size;
 
 /// Keeps the warnings.
@@ -40,6 +42,10 @@ fn config() -> Config {
     }
 }
 
+fn specs() -> Vec<TensorSpec> {
+    model::weights::tensors(&config())
+}
+
 /// Values that tell the step, the vector and the place, among them what only bits can compare.
 fn values(step: u64, vector: u32) -> Vec<f32> {
     let mut values: Vec<f32> = (0..config().parameters() as u32)
@@ -60,7 +66,7 @@ fn state(step: u64) -> State {
 fn save_step(dir: &Path, step: u64, keep: usize) -> PathBuf {
     let (weights, first, second) = (values(step, 0), values(step, 1), values(step, 2));
     let tensors = Tensors { weights: &weights, first: &first, second: &second };
-    save(dir, &state(step), &config(), &tensors, keep).unwrap()
+    save(dir, &state(step), &specs(), &tensors, keep).unwrap()
 }
 
 /// The step that is restored, after its values were compared.
@@ -68,7 +74,7 @@ fn restore(dir: &Path, run: &[u8], progress: &dyn Progress) -> Option<u64> {
     let length = config().parameters() as usize;
     let (mut weights, mut first, mut second) = (vec![9.0; length], vec![9.0; length], vec![9.0; length]);
     let mut into = TensorsMut { weights: &mut weights, first: &mut first, second: &mut second };
-    let found = restore_newest(dir, &Digest::of_bytes(run), &config(), &mut into, progress).unwrap();
+    let found = restore_newest(dir, &Digest::of_bytes(run), &specs(), &mut into, progress).unwrap();
     let Some((found, path)) = found else {
         assert!(weights.iter().chain(&first).chain(&second).all(|&value| value == 9.0));
         return None;
@@ -150,7 +156,7 @@ fn other_programs_read_the_tensors() {
 #[test]
 fn a_saver_writes_what_it_was_given_and_not_what_came_after() {
     let folder = tempfile::tempdir().unwrap();
-    let mut saver = Saver::new(folder.path().to_owned(), config(), 2);
+    let mut saver = Saver::new(folder.path().to_owned(), specs(), 2);
     for step in 1..=4 {
         let (mut weights, first, second) = (values(step, 0), values(step, 1), values(step, 2));
         saver.begin(state(step), &Tensors { weights: &weights, first: &first, second: &second }).unwrap();
@@ -166,7 +172,7 @@ fn a_disk_that_refuses_is_reported_by_the_next_call() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    let mut saver = Saver::new(file.join("checkpoints"), config(), 2);
+    let mut saver = Saver::new(file.join("checkpoints"), specs(), 2);
     let (weights, first, second) = (values(1, 0), values(1, 1), values(1, 2));
     saver.begin(state(1), &Tensors { weights: &weights, first: &first, second: &second }).unwrap();
     let error = saver.finish().unwrap_err();

@@ -10,7 +10,7 @@ use model::{Batch, Config, Weights};
 use train::quantity::Seconds;
 use train::schedule::Shape;
 use train::settings::Precision;
-use train::{Batches, Error, Job, Outcome, PackedBatches, Schedule, Settings, Size};
+use train::{Batches, Error, Job, Outcome, PackedBatches, Schedule, Settings, Size, Trained};
 
 pub const STEPS: u64 = 20;
 pub const ROWS: usize = 3;
@@ -86,7 +86,7 @@ impl<B: Batches> Batches for Watched<B> {
     }
 }
 
-/// Trains in `folder` on `threads` threads.
+/// Trains all weights, in `folder` on `threads` threads.
 pub fn train<B: Batches>(
     folder: &Path,
     batches: &Watched<B>,
@@ -94,6 +94,18 @@ pub fn train<B: Batches>(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
+    train_from(initial(), folder, batches, settings, threads, progress)
+}
+
+/// Trains `initial`.
+pub fn train_from<T: Trained + Send, B: Batches>(
+    initial: T,
+    folder: &Path,
+    batches: &Watched<B>,
+    settings: &Settings,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Outcome<T>, Error> {
     let job = Job {
         stage: "pretrain",
         settings,
@@ -110,7 +122,7 @@ pub fn train<B: Batches>(
         accumulation: ACCUMULATION,
         batches,
         inputs: Default::default(),
-        initial: initial(),
+        initial,
         checkpoints: folder.join("checkpoints"),
         metrics: folder.to_owned(),
         progress,
