@@ -17,8 +17,9 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 
 use crate::weights::tensors;
-use crate::{Config, Error, Weights};
+use crate::{Config, Error, Formats, Frozen, Weights};
 pub(crate) use tensors_file::copy_tensor;
+use tensors_file::{check_shape, copy_part};
 
 /// How values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,10 +135,7 @@ pub fn load(dir: &Path) -> Result<Weights, Error> {
         tensors(&config).into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
     let files = weight_files(dir)?;
     for path in &files {
-        let file = File::open(path).map_err(|error| Error::file(path, error))?;
-        // SAFETY: the file is read as bytes; if somebody cuts it short meanwhile, the process gets SIGBUS, which
-        // every program that maps model files accepts.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(|error| Error::file(path, error))?;
+        let bytes = map(path)?;
         let stored = SafeTensors::deserialize(&bytes).map_err(|error| Error::file(path, error))?;
         for (name, view) in stored.iter() {
             if let Some(tensor) = missing.remove(name) {
@@ -152,6 +150,48 @@ pub fn load(dir: &Path) -> Result<Weights, Error> {
             Err(Error::file(&files[0], format!("tensor {name} is missing (and {more} more)")))
         }
     }
+}
+
+/// Reads a folder as a frozen model: its weights are quantised as they are read, and are never whole in memory.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_frozen(dir: &Path, formats: Formats) -> Result<Frozen, Error> {
+    let config = load_config(dir)?;
+    config.validate()?;
+    let files = weight_files(dir)?;
+    let maps = files.iter().map(|path| map(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut stored = Vec::with_capacity(files.len());
+    for (path, bytes) in files.iter().zip(&maps) {
+        stored.push((path, SafeTensors::deserialize(bytes).map_err(|error| Error::file(path, error))?));
+    }
+    let tensors = tensors(&config);
+    let mut views = Vec::with_capacity(tensors.len());
+    for tensor in &tensors {
+        let found = stored.iter().find_map(|(path, file)| Some((*path, file.tensor(&tensor.name).ok()?)));
+        let missing = || Error::file(&files[0], format!("tensor {} is missing", tensor.name));
+        let (path, view) = found.ok_or_else(missing)?;
+        check_shape(path, tensor, &view)?;
+        views.push((path, view));
+    }
+    Frozen::build(&config, formats, |mut place, mut values| {
+        while !values.is_empty() {
+            let index = tensors.partition_point(|tensor| tensor.range.end <= place);
+            let (tensor, (path, view)) = (&tensors[index], &views[index]);
+            let (now, rest) = values.split_at_mut((tensor.range.end - place).min(values.len()));
+            copy_part(path, tensor, view, place - tensor.range.start, now)?;
+            place += now.len();
+            values = rest;
+        }
+        Ok(())
+    })
+}
+
+fn map(path: &Path) -> Result<Mmap, Error> {
+    let file = File::open(path).map_err(|error| Error::file(path, error))?;
+    // SAFETY: the file is read as bytes; if somebody cuts it short meanwhile, the process gets SIGBUS, which every
+    // program that maps model files accepts.
+    unsafe { Mmap::map(&file) }.map_err(|error| Error::file(path, error))
 }
 
 fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use kernels::quant::Format;
 use ledger::seed::Seed;
 use model::hf::{self, SaveOptions, Storage};
-use model::{Config, Weights};
+use model::{Config, Formats, Weights};
 use proptest::prelude::*;
+
+const EXACT: Formats = Formats { linear: Format::F32, embedding: Format::F32 };
 
 fn small() -> Weights {
     let config = Config {
@@ -40,6 +43,8 @@ fn a_saved_folder_reads_back_whole_or_in_shards() {
             };
             assert_eq!(read.to_bits(), expected.to_bits());
         }
+        let frozen = hf::load_frozen(dir.path(), EXACT).unwrap();
+        assert_eq!(frozen.dequantised().unwrap().data, back.data);
     }
 }
 
@@ -73,6 +78,8 @@ fn a_configuration_of_something_else_is_refused_by_name() {
         edit(dir.path(), "config.json", from, to);
         let error = hf::load(dir.path()).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
+        let error = hf::load_frozen(dir.path(), EXACT).unwrap_err();
+        assert!(error.to_string().contains(part.split(" (").next().unwrap()), "{error}");
         assert!(error.hint().is_some());
     }
     assert!(hf::load(Path::new("no/such/folder")).unwrap_err().to_string().contains("no/such/folder"));
@@ -84,8 +91,10 @@ fn values_that_are_not_finite_are_named() {
     let mut weights = small();
     weights.data[3] = f32::NAN;
     hf::save(dir.path(), &weights, &SaveOptions::new(1, vec![2])).unwrap();
-    let message = hf::load(dir.path()).unwrap_err().to_string();
-    assert!(message.contains("embed_tokens") && message.contains("value 3 is NaN"), "{message}");
+    let errors = [hf::load(dir.path()).unwrap_err(), hf::load_frozen(dir.path(), EXACT).unwrap_err()];
+    for message in errors.map(|error| error.to_string()) {
+        assert!(message.contains("embed_tokens") && message.contains("value 3 is NaN"), "{message}");
+    }
 }
 
 #[test]
@@ -110,7 +119,7 @@ proptest! {
             bytes.truncate(cut % bytes.len());
         }
         fs::write(&path, bytes).unwrap();
-        if let Err(error) = hf::load(dir.path()) {
+        for error in [hf::load(dir.path()).err(), hf::load_frozen(dir.path(), EXACT).err()].into_iter().flatten() {
             prop_assert!(error.to_string().contains("model.safetensors"));
         }
     }
