@@ -15,7 +15,7 @@ use crate::forward::BlockWeights;
 use crate::frozen::Frozen;
 use crate::low_rank::LowRank;
 use crate::parameters::Parameters;
-use crate::weights::{LayerRanges, Layout};
+use crate::weights::{LayerRanges, Layers, Layout};
 use crate::{Config, Error, TensorSpec, Weights};
 
 /// A linear layer of a block, by its name in Hugging Face checkpoints.
@@ -204,9 +204,9 @@ impl Adapters {
     pub fn merge(&self, weights: &mut Weights) {
         assert_eq!(weights.config, self.config, "adapters of another model");
         let (layout, base, rank) = (self.layout(), Layout::new(&self.config), self.settings.rank);
-        for (places, base) in layout.layers.iter().zip(&base.layers) {
+        for (places, base) in layout.layers.iter().zip(base.layers.iter()) {
             let bases = [&base.qkv, &base.output, &base.gate_up, &base.down];
-            for (matrix, (low_rank, base)) in self.beside(places).iter().zip(bases).enumerate() {
+            for (matrix, (low_rank, base)) in self.beside(&places).iter().zip(bases).enumerate() {
                 let input = self.inputs(matrix);
                 for (outputs, first, b) in low_rank.modules() {
                     let scaled: Vec<f32> = low_rank.values[b].iter().map(|b| b * low_rank.scale).collect();
@@ -226,27 +226,27 @@ impl Adapters {
     /// The places of each block's adapters; everything else is empty, not being trained.
     fn layout(&self) -> Layout {
         let mut end = 0;
-        let mut take = |matrix: Option<usize>| {
+        let mut take = |length: usize| {
             let start = end;
-            if let Some(matrix) = matrix {
-                let outputs = &self.outputs[matrix];
-                let rows: usize = outputs.iter().map(Range::len).sum();
-                end += self.settings.rank * (outputs.len() * self.inputs(matrix) + rows);
-            }
+            end += length;
             start..end
         };
-        let embedding = take(None);
-        let layers = (0..self.config.layers)
-            .map(|_| LayerRanges {
-                attention_norm: take(None),
-                qkv: take(Some(0)),
-                output: take(Some(1)),
-                ffn_norm: take(None),
-                gate_up: take(Some(2)),
-                down: take(Some(3)),
-            })
-            .collect();
-        let (final_norm, lm_head) = (take(None), take(None));
+        let length = |matrix: usize| {
+            let outputs = &self.outputs[matrix];
+            let rows: usize = outputs.iter().map(Range::len).sum();
+            self.settings.rank * (outputs.len() * self.inputs(matrix) + rows)
+        };
+        let embedding = take(0);
+        let layer = LayerRanges {
+            attention_norm: take(0),
+            qkv: take(length(0)),
+            output: take(length(1)),
+            ffn_norm: take(0),
+            gate_up: take(length(2)),
+            down: take(length(3)),
+        };
+        let layers = Layers::after(layer, self.config.layers, &mut take);
+        let (final_norm, lm_head) = (take(0), take(0));
         Layout { embedding, layers, final_norm, lm_head, len: end }
     }
 
@@ -290,7 +290,7 @@ impl Parameters for Adapted<'_> {
     }
 
     fn block(&self, layout: &Layout, index: usize) -> BlockWeights<'_> {
-        self.base.block(index, self.adapters.beside(&layout.layers[index]))
+        self.base.block(index, self.adapters.beside(&layout.layers.get(index)))
     }
 
     fn final_norm(&self, _layout: &Layout) -> &[f32] {

@@ -64,7 +64,7 @@ pub fn stage(
     assert_eq!(gradients.len(), layout.len, "gradients have the length of what is trained");
     if accumulate == Accumulate::Overwrite {
         // Sums over tokens, which have no first one that could overwrite. Tied, the embedding is the output layer.
-        let norms = layout.layers.iter().flat_map(|l| [l.attention_norm.clone(), l.ffn_norm.clone()]);
+        let norms = layout.layers.iter().flat_map(|layer| [layer.attention_norm, layer.ffn_norm]);
         for range in norms.chain([layout.final_norm.clone(), layout.embedding.clone()]) {
             reduce::zero(&mut gradients[range]);
         }
@@ -117,7 +117,7 @@ fn block(
     let config = parameters.config();
     let Config { dim, ffn_dim, .. } = *config;
     let (qkv_dim, attention_dim) = (config.qkv_dim(), config.attention_dim());
-    let places = &layout.layers[index];
+    let places = &layout.layers.get(index);
     let weights = parameters.block(layout, index);
     let Workspace {
         saved,

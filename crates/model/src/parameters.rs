@@ -44,7 +44,7 @@ impl Parameters for Weights {
     }
 
     fn block(&self, layout: &Layout, index: usize) -> BlockWeights<'_> {
-        BlockWeights::plain(&self.data, &layout.layers[index])
+        BlockWeights::plain(&self.data, &layout.layers.get(index))
     }
 
     fn final_norm(&self, layout: &Layout) -> &[f32] {
@@ -82,7 +82,7 @@ impl Stage {
         if ends.first {
             take(whole.embedding);
         }
-        take(whole.layers[layers.start].attention_norm.start..whole.layers[layers.end - 1].down.end);
+        take(whole.layers.get(layers.start).attention_norm.start..whole.layers.get(layers.end - 1).down.end);
         if ends.last {
             take(whole.final_norm);
             if !(config.tied_embeddings && ends.first) {
@@ -107,7 +107,7 @@ impl Parameters for Stage {
     }
 
     fn block(&self, layout: &Layout, index: usize) -> BlockWeights<'_> {
-        BlockWeights::plain(&self.data, &layout.layers[index])
+        BlockWeights::plain(&self.data, &layout.layers.get(index))
     }
 
     fn final_norm(&self, layout: &Layout) -> &[f32] {

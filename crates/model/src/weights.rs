@@ -37,13 +37,63 @@ pub struct LayerRanges {
     pub down: Range<usize>,
 }
 
+impl LayerRanges {
+    /// The same places so much further on.
+    fn shifted(&self, by: usize) -> Self {
+        let shift = |range: &Range<usize>| range.start + by..range.end + by;
+        Self {
+            attention_norm: shift(&self.attention_norm),
+            qkv: shift(&self.qkv),
+            output: shift(&self.output),
+            ffn_norm: shift(&self.ffn_norm),
+            gate_up: shift(&self.gate_up),
+            down: shift(&self.down),
+        }
+    }
+}
+
+/// Places of all blocks' tensors. Blocks are alike, so a pass, which asks for this each time, makes no list of them.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    first: LayerRanges,
+    stride: usize,
+    count: usize,
+}
+
+impl Layers {
+    /// `count` blocks (at least one): the first lies at `first`, the others after it, as `take` gives places.
+    pub(crate) fn after(
+        first: LayerRanges,
+        count: usize,
+        take: &mut impl FnMut(usize) -> Range<usize>,
+    ) -> Self {
+        let stride = first.down.end - first.attention_norm.start;
+        take(stride * (count - 1));
+        Self { first, stride, count }
+    }
+
+    /// The places of one block.
+    ///
+    /// # Panics
+    /// When there is no such block.
+    pub fn get(&self, index: usize) -> LayerRanges {
+        assert!(index < self.count, "block {index} of {}", self.count);
+        self.first.shifted(index * self.stride)
+    }
+
+    /// The places of all blocks, in order.
+    pub fn iter(&self) -> impl Iterator<Item = LayerRanges> + '_ {
+        (0..self.count).map(|index| self.get(index))
+    }
+}
+
 /// Places of all tensors.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// `[V, D]`.
     pub embedding: Range<usize>,
     /// One for each block.
-    pub layers: Vec<LayerRanges>,
+    pub layers: Layers,
     /// `[D]`.
     pub final_norm: Range<usize>,
     /// `[V, D]`; the embedding itself where it is tied.
@@ -77,16 +127,15 @@ impl Layout {
         };
         let table = config.vocab_size * config.dim;
         let embedding = take(if ends.first { table } else { 0 });
-        let layers = (0..config.layers)
-            .map(|_| LayerRanges {
-                attention_norm: take(config.dim),
-                qkv: take(config.qkv_dim() * config.dim),
-                output: take(config.dim * config.attention_dim()),
-                ffn_norm: take(config.dim),
-                gate_up: take(2 * config.ffn_dim * config.dim),
-                down: take(config.dim * config.ffn_dim),
-            })
-            .collect();
+        let layer = LayerRanges {
+            attention_norm: take(config.dim),
+            qkv: take(config.qkv_dim() * config.dim),
+            output: take(config.dim * config.attention_dim()),
+            ffn_norm: take(config.dim),
+            gate_up: take(2 * config.ffn_dim * config.dim),
+            down: take(config.dim * config.ffn_dim),
+        };
+        let layers = Layers::after(layer, config.layers, &mut take);
         let final_norm = take(if ends.last { config.dim } else { 0 });
         let lm_head = match ends {
             Ends { last: false, .. } => take(0),
