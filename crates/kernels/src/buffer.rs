@@ -13,7 +13,7 @@ const LARGE: usize = 4 * HUGE_PAGE;
 
 /// `len` values of f32 from the beginning of a cache line on. It is used as the slice that it is.
 pub struct Buffer {
-    /// Longer by up to a line than what is used. A `Vec` gets its zeros from the system page by page, when they are
+    /// Longer than what is used by up to the line, or huge page, that it is aligned to. A `Vec` gets its zeros from the system page by page, when they are
     /// touched first; memory that is asked for at an alignment is cleared at once.
     values: Vec<f32>,
     start: usize,

@@ -25,9 +25,7 @@ use serde_json::json;
 use train::optimizer::{self, Optimizer};
 use train::{Settings, Size};
 
-use shared::{batch, fill, peak_rss_mib};
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use shared::{Failure, batch, dtype, fill, peak_rss_mib, precision, rows_and_length};
 
 /// QLoRA's for models up to 13B (Dettmers et al. 2023, appendix B).
 const LEARNING_RATE: f32 = 2e-4;
@@ -74,18 +72,9 @@ fn arguments() -> Result<Arguments, Failure> {
             "--linear" => arguments.formats.linear = format(&value)?,
             "--embedding" => arguments.formats.embedding = format(&value)?,
             "--rank" => arguments.settings.rank = value.parse()?,
-            "--precision" => {
-                arguments.precision = match value.as_str() {
-                    "f32" => Precision::F32,
-                    "bf16" => Precision::Bf16,
-                    _ => return Err(format!("--precision is f32 or bf16, not {value}").into()),
-                }
-            }
+            "--precision" => arguments.precision = precision(&value)?,
             "--recompute" => arguments.recompute = Recompute::same(value.parse()?),
-            "--tokens" => {
-                let (rows, seq_len) = value.split_once('x').ok_or("--tokens is ROWSxLENGTH")?;
-                (arguments.rows, arguments.seq_len) = (rows.parse()?, seq_len.parse()?);
-            }
+            "--tokens" => (arguments.rows, arguments.seq_len) = rows_and_length(&value)?,
             "--steps" => arguments.steps = value.parse()?,
             "--threads" => arguments.threads = value.parse()?,
             "--adapters" => arguments.folder = Some(value.into()),
@@ -151,7 +140,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
         "shape": arguments.shape,
         "linear": format!("{:?}", arguments.formats.linear),
         "embedding": format!("{:?}", arguments.formats.embedding),
-        "dtype": match arguments.precision { Precision::F32 => "f32", Precision::Bf16 => "bf16" },
+        "dtype": dtype(arguments.precision),
         "recompute": arguments.recompute,
         "instructions": format!("{:?}", kernels::isa::detected()),
         "threads": arguments.threads,

@@ -21,9 +21,7 @@ use serde_json::json;
 use train::optimizer::{self, Optimizer};
 use train::{Settings, Size};
 
-use shared::{batch, fill, peak_rss_mib};
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use shared::{Failure, batch, dtype, fill, peak_rss_mib, precision, rows_and_length};
 
 const LEARNING_RATE: f32 = 1e-3;
 
@@ -60,13 +58,7 @@ fn arguments() -> Result<Arguments, Failure> {
         let value = words.next().ok_or_else(|| format!("{option} needs a value"))?;
         match option.as_str() {
             "--shape" => arguments.shape = value,
-            "--precision" => {
-                arguments.precision = match value.as_str() {
-                    "f32" => Precision::F32,
-                    "bf16" => Precision::Bf16,
-                    _ => return Err(format!("--precision is f32 or bf16, not {value}").into()),
-                }
-            }
+            "--precision" => arguments.precision = precision(&value)?,
             "--steps" => arguments.steps = value.parse()?,
             "--warm" => arguments.warm = value.parse()?,
             "--threads" => arguments.threads = value.parse()?,
@@ -74,10 +66,7 @@ fn arguments() -> Result<Arguments, Failure> {
                 let words: Result<Vec<Again>, _> = value.split(',').map(str::parse).collect();
                 arguments.recompute = Recompute::repeated(words?).ok_or("--recompute needs a word")?;
             }
-            "--tokens" => {
-                let (rows, seq_len) = value.split_once('x').ok_or("--tokens is ROWSxLENGTH")?;
-                arguments.tokens = Some((rows.parse()?, seq_len.parse()?));
-            }
+            "--tokens" => arguments.tokens = Some(rows_and_length(&value)?),
             _ => return Err(format!("there is no option {option}").into()),
         }
     }
@@ -134,7 +123,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
         "program": "altiplano",
         "version": env!("CARGO_PKG_VERSION"),
         "shape": arguments.shape,
-        "dtype": match arguments.precision { Precision::F32 => "f32", Precision::Bf16 => "bf16" },
+        "dtype": dtype(arguments.precision),
         "instructions": format!("{:?}", kernels::isa::detected()),
         "threads": arguments.threads,
         "parameters": weights.data.len(),

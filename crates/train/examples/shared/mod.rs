@@ -1,6 +1,33 @@
-//! What the timed steps have in common: tokens and values that follow from their names, and the memory's peak.
+//! What the timed steps have in common: options, tokens and values that follow from their names, and the memory's peak.
 
+use kernels::gemm::Precision;
 use model::{Batch, Config, TensorSpec};
+
+/// Why an example ended early.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The value of `--precision`.
+pub fn precision(word: &str) -> Result<Precision, Failure> {
+    Ok(match word {
+        "f32" => Precision::F32,
+        "bf16" => Precision::Bf16,
+        _ => return Err(format!("--precision is f32 or bf16, not {word}").into()),
+    })
+}
+
+/// The value of `--tokens`: rows, and tokens in a row.
+pub fn rows_and_length(value: &str) -> Result<(usize, usize), Failure> {
+    let (rows, seq_len) = value.split_once('x').ok_or("--tokens is ROWSxLENGTH")?;
+    Ok((rows.parse()?, seq_len.parse()?))
+}
+
+/// What a result calls a precision.
+pub fn dtype(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    }
+}
 
 /// Two documents a row, the second from three eighths on.
 pub fn batch(config: &Config, rows: usize, seq_len: usize) -> Batch {
