@@ -13,19 +13,16 @@ mod shared;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use kernels::buffer::Buffer;
-use kernels::gemm::{Accumulate, Precision};
 use kernels::quant::Format;
 use ledger::seed::Seed;
-use model::backward::loss_and_gradients;
 use model::recompute::{Again, Recompute};
-use model::{Adapted, AdapterSettings, Adapters, Config, Formats, Frozen, Workspace};
+use model::{AdapterSettings, Adapters, Config, Formats, Frozen};
 use rayon::prelude::*;
 use serde_json::json;
-use train::optimizer::{self, Optimizer};
-use train::{Settings, Size};
+use train::settings::Precision;
+use train::{Settings, Size, Stepper, Tuned};
 
-use shared::{Failure, batch, dtype, fill, peak_rss_mib, precision, rows_and_length};
+use shared::{Failure, dtype, fill, fill_batch, peak_rss_mib, precision, rows_and_length};
 
 /// QLoRA's for models up to 13B (Dettmers et al. 2023, appendix B).
 const LEARNING_RATE: f32 = 2e-4;
@@ -56,7 +53,7 @@ fn arguments() -> Result<Arguments, Failure> {
         shape: "1b".to_owned(),
         formats: Formats::QLORA,
         settings: AdapterSettings::default(),
-        precision: train::settings::Precision::Auto.resolve(),
+        precision: Precision::Auto,
         recompute: Recompute::same(Again::All),
         rows: 1,
         seq_len: 512,
@@ -109,29 +106,30 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     let base = base(&config, arguments.formats)?;
     let build_seconds = began.elapsed().as_secs_f64();
     let rss_with_base = peak_rss_mib();
-    let mut adapters = Adapters::init(&config, &arguments.settings, &mut Seed(1).stream("adapters", 0))?;
-    let batch = batch(&config, arguments.rows, arguments.seq_len);
-    let settings = Settings { weight_decay: 0.0, ..Settings::default() };
-    let mut workspace =
-        Workspace::recomputing(&config, arguments.rows, arguments.seq_len, &arguments.recompute);
-    let mut optimizer = Optimizer::of_adapters(&adapters, &settings);
-    let mut gradients = Buffer::zeros(adapters.data.len());
+    let adapters = Adapters::init(&config, &arguments.settings, &mut Seed(1).stream("adapters", 0))?;
+    let mut tuned = Tuned { base: &base, adapters };
+    let settings = Settings {
+        weight_decay: 0.0,
+        precision: arguments.precision,
+        recompute: arguments.recompute.clone(),
+        ..Settings::default()
+    };
+    let mut stepper = Stepper::new(&tuned, arguments.rows, arguments.seq_len, &settings);
 
     let (mut seconds, mut losses) = (Vec::new(), Vec::new());
     for step in 1..=arguments.steps as u64 {
         let began = Instant::now();
-        let adapted = Adapted { base: &base, adapters: &adapters };
-        let (overwrite, precision) = (Accumulate::Overwrite, arguments.precision);
-        let sums =
-            loss_and_gradients(&adapted, &batch, &mut workspace, &mut gradients, overwrite, precision)?;
-        let (_, scale) = optimizer::clip(&gradients, 1.0 / sums.weight, settings.clip_norm);
-        optimizer.step(&mut adapters.data, &gradients, step, LEARNING_RATE, scale);
+        let gradient = stepper.step(&mut tuned, 1, step, LEARNING_RATE, |_, batch| {
+            if step == 1 {
+                fill_batch(batch, &config);
+            }
+        })?;
         seconds.push(began.elapsed().as_secs_f64());
-        losses.push(sums.mean());
+        losses.push(gradient.sums.mean());
     }
     if let Some(folder) = &arguments.folder {
         std::fs::create_dir_all(folder)?;
-        model::peft::save(folder, &adapters, None)?;
+        model::peft::save(folder, &tuned.adapters, None)?;
     }
     seconds.sort_by(f64::total_cmp);
     Ok(json!({
@@ -140,20 +138,20 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
         "shape": arguments.shape,
         "linear": format!("{:?}", arguments.formats.linear),
         "embedding": format!("{:?}", arguments.formats.embedding),
-        "dtype": dtype(arguments.precision),
+        "dtype": dtype(stepper.precision()),
         "recompute": arguments.recompute,
         "instructions": format!("{:?}", kernels::isa::detected()),
         "threads": arguments.threads,
         "rows": arguments.rows,
         "seq_len": arguments.seq_len,
         "parameters": config.parameters(),
-        "trained": adapters.data.len(),
+        "trained": tuned.adapters.data.len(),
         "base_mib": base.bytes() >> 20,
-        "workspace_mib": workspace.bytes() >> 20,
+        "workspace_mib": stepper.workspace().bytes() >> 20,
         "build_seconds": build_seconds,
         "rss_with_base_mib": rss_with_base,
         "peak_rss_mib": peak_rss_mib(),
-        "tokens_per_second": batch.tokens() as f64 / seconds[seconds.len() / 2],
+        "tokens_per_second": (arguments.rows * arguments.seq_len) as f64 / seconds[seconds.len() / 2],
         "losses": losses,
     }))
 }

@@ -12,16 +12,13 @@ mod shared;
 
 use std::time::{Duration, Instant};
 
-use kernels::buffer::Buffer;
-use kernels::gemm::{Accumulate, Precision};
-use model::backward::loss_and_gradients;
 use model::recompute::{Again, Recompute};
-use model::{Config, Weights, Workspace};
+use model::{Config, Weights};
 use serde_json::json;
-use train::optimizer::{self, Optimizer};
-use train::{Settings, Size};
+use train::settings::Precision;
+use train::{Settings, Size, Stepper};
 
-use shared::{Failure, batch, dtype, fill, peak_rss_mib, precision, rows_and_length};
+use shared::{Failure, dtype, fill, fill_batch, peak_rss_mib, precision, rows_and_length};
 
 const LEARNING_RATE: f32 = 1e-3;
 
@@ -94,36 +91,34 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     for tensor in model::weights::tensors(&config) {
         fill(&mut weights.data[tensor.range.clone()], &tensor, 0);
     }
-    let batch = batch(&config, rows, seq_len);
-    let settings = Settings::default();
-    let mut workspace = Workspace::recomputing(&config, rows, seq_len, &arguments.recompute);
-    let mut optimizer = Optimizer::new(&config, &settings);
-    let mut gradients = Buffer::zeros(weights.data.len());
+    let Arguments { precision, recompute, .. } = arguments;
+    let settings = Settings { precision: *precision, recompute: recompute.clone(), ..Settings::default() };
+    let mut stepper = Stepper::new(&weights, rows, seq_len, &settings);
 
     let (mut seconds, mut losses, mut norms) = (Vec::new(), Vec::new(), Vec::new());
     for step in 1..=arguments.steps as u64 {
         let began = Instant::now();
-        let (overwrite, precision) = (Accumulate::Overwrite, arguments.precision);
-        let sums =
-            loss_and_gradients(&weights, &batch, &mut workspace, &mut gradients, overwrite, precision)?;
-        let (norm, scale) = optimizer::clip(&gradients, 1.0 / sums.weight, settings.clip_norm);
-        optimizer.step(&mut weights.data, &gradients, step, LEARNING_RATE, scale);
+        let gradient = stepper.step(&mut weights, 1, step, LEARNING_RATE, |_, batch| {
+            if step == 1 {
+                fill_batch(batch, &config);
+            }
+        })?;
         seconds.push(began.elapsed().as_secs_f64());
-        losses.push(sums.mean());
-        norms.push(norm);
+        losses.push(gradient.sums.mean());
+        norms.push(gradient.norm);
     }
     let timed = &mut seconds[arguments.warm..];
     timed.sort_by(f64::total_cmp);
     let (best, median) = (timed[0], timed[timed.len() / 2]);
-    let tokens = batch.tokens() as f64;
+    let tokens = (rows * seq_len) as f64;
     let flops = config.training_flops_per_token(seq_len) * tokens;
     let peak_rss = peak_rss_mib();
-    let peak = kernels::gemm::measured_peak_gflops(arguments.precision, Duration::from_millis(300));
+    let peak = kernels::gemm::measured_peak_gflops(stepper.precision(), Duration::from_millis(300));
     Ok(json!({
         "program": "altiplano",
         "version": env!("CARGO_PKG_VERSION"),
         "shape": arguments.shape,
-        "dtype": dtype(arguments.precision),
+        "dtype": dtype(stepper.precision()),
         "instructions": format!("{:?}", kernels::isa::detected()),
         "threads": arguments.threads,
         "parameters": weights.data.len(),
@@ -135,7 +130,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
         "recompute": arguments.recompute,
         "rows": rows,
         "seq_len": seq_len,
-        "workspace_mib": workspace.bytes() >> 20,
+        "workspace_mib": stepper.workspace().bytes() >> 20,
         "losses": losses,
         "gradient_norms": norms,
     }))

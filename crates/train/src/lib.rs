@@ -14,6 +14,7 @@ mod run;
 pub mod schedule;
 pub mod settings;
 pub mod size;
+mod step;
 mod trained;
 mod watch;
 
@@ -25,4 +26,5 @@ pub use run::{Finished, Job, Outcome, Stopped, run};
 pub use schedule::Schedule;
 pub use settings::Settings;
 pub use size::{Plan, Size};
+pub use step::{Gradient, Stepper};
 pub use trained::{Trained, Tuned};

@@ -1,4 +1,4 @@
-//! AdamW over a flat vector of weights, a model's or its adapters': which parts decay, both moments, and clipping by global norm.
+//! AdamW over a flat vector of weights, a model's or its adapters': which parts decay, and both moments.
 //!
 //! The arithmetic of one update is `kernels::adamw`; the decision about decay is argued in
 //! `docs/decisions/train-weight-decay.md`.
@@ -7,7 +7,6 @@ use std::ops::Range;
 
 use kernels::adamw::{AdamW, adamw};
 use kernels::buffer::Buffer;
-use kernels::reduce;
 use model::{Adapters, Config, TensorSpec};
 
 use crate::Settings;
@@ -90,14 +89,6 @@ impl Optimizer {
     }
 }
 
-/// The gradients' norm after multiplication by `scale`, and the factor that both applies `scale` and brings the norm
-/// down to `limit` (0: no limit).
-pub fn clip(gradients: &[f32], scale: f64, limit: f64) -> (f64, f32) {
-    let norm = reduce::sum_of_squares(gradients).sqrt() * scale;
-    let factor = if limit > 0.0 && norm > limit { scale * limit / norm } else { scale };
-    (norm, factor as f32)
-}
-
 /// Matrices decay, norms do not; the embedding does not either, unless it is the output layer too.
 fn decays(tensor: &TensorSpec, config: &Config) -> bool {
     let embedding = tensor.name == "model.embed_tokens.weight";
@@ -141,21 +132,5 @@ mod tests {
                 assert!(weights[tensor.range].iter().all(|&w| w == expected), "{}", tensor.name);
             }
         }
-    }
-
-    #[test]
-    fn clipping_scales_only_what_is_too_long() {
-        let gradients = [3.0, -4.0];
-        for (scale, limit, norm, factor) in
-            [(1.0, 10.0, 5.0, 1.0), (1.0, 1.0, 5.0, 0.2), (0.5, 1.0, 2.5, 0.2), (2.0, 0.0, 10.0, 2.0)]
-        {
-            let (found, applied) = clip(&gradients, scale, limit);
-            assert!(
-                (found - norm).abs() < 1e-9 && (applied - factor).abs() < 1e-7,
-                "{scale} {limit}: {found} {applied}"
-            );
-        }
-        let (norm, _) = clip(&[f32::NAN], 1.0, 1.0);
-        assert!(norm.is_nan());
     }
 }

@@ -2,14 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use kernels::buffer::Buffer;
-use kernels::gemm::{self, Accumulate, Precision};
+use kernels::gemm::{self, Precision};
 use ledger::seed::Seed;
-use model::backward::loss_and_gradients;
-use model::{Batch, Config, Weights, Workspace};
+use model::{Batch, Config, Weights};
 
-use crate::optimizer::{self, Optimizer};
-use crate::{Error, Settings};
+use crate::{Error, Settings, Stepper};
 
 /// Weight of the newest step in the moving mean of the steps' seconds.
 const NEWEST: f64 = 0.1;
@@ -62,28 +59,22 @@ impl Pace {
 ///
 /// Holds what training holds, so it is for models that are trained in minutes.
 pub fn trial(config: &Config, rows: usize, seq_len: usize, settings: &Settings) -> Result<f64, Error> {
-    let precision = settings.precision.resolve();
     let seed = Seed(0);
     let mut weights = Weights::init(config, &mut seed.stream("trial.init", 0))?;
-    let mut optimizer = Optimizer::new(config, settings);
-    let mut gradients = Buffer::zeros(weights.data.len());
-    let mut workspace = Workspace::new(config, rows, seq_len);
-    let mut batch = Batch::new(rows, seq_len);
+    let mut stepper = Stepper::new(&weights, rows, seq_len, settings);
     let mut tokens = seed.stream("trial.tokens", 0);
-    for (input, target) in batch.inputs.iter_mut().zip(&mut batch.targets) {
-        *input = tokens.below(config.vocab_size as u64) as u32;
-        *target = *input;
-    }
+    let mut fill = |_, batch: &mut Batch| {
+        for (input, target) in batch.inputs.iter_mut().zip(&mut batch.targets) {
+            *input = tokens.below(config.vocab_size as u64) as u32;
+            *target = *input;
+        }
+    };
     // One entry into the pool, as in a run.
     rayon::scope(|_| {
         let mut best = f64::INFINITY;
         for step in 1..=3 {
             let began = Instant::now();
-            let overwrite = Accumulate::Overwrite;
-            let sums =
-                loss_and_gradients(&weights, &batch, &mut workspace, &mut gradients, overwrite, precision)?;
-            let (_, scale) = optimizer::clip(&gradients, 1.0 / sums.weight, settings.clip_norm);
-            optimizer.step(&mut weights.data, &gradients, step, 1e-3, scale);
+            stepper.step(&mut weights, 1, step, 1e-3, &mut fill)?;
             if step > 1 {
                 best = best.min(began.elapsed().as_secs_f64());
             }

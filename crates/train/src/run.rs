@@ -8,20 +8,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use kernels::buffer::Buffer;
-use kernels::gemm::{Accumulate, Precision};
 use ledger::digest::Digest;
 use ledger::events;
 use ledger::metrics::Metrics;
 use ledger::progress::{Progress, Task, Unit};
-use model::{Batch, Weights, Workspace};
+use model::Weights;
 use serde_json::json;
 
 use crate::checkpoint::{self, Saver, State, Tensors, TensorsMut};
-use crate::optimizer::{self, Optimizer};
+use crate::optimizer::Optimizer;
 use crate::pace::Pace;
 use crate::trained::Trained;
-use crate::{Batches, Error, Schedule, Settings};
+use crate::{Batches, Error, Schedule, Settings, Stepper};
 
 /// What is to be trained, on what, how, and where its records go.
 pub struct Job<'a, T = Weights> {
@@ -116,10 +114,7 @@ pub fn run<T: Trained + Send>(job: Job<T>) -> Result<Outcome<T>, Error> {
 struct Trainer<'a, T> {
     /// With the weights as they are now in place of the initial ones.
     job: Job<'a, T>,
-    gradients: Buffer,
-    optimizer: Optimizer,
-    workspace: Workspace,
-    batch: Batch,
+    stepper: Stepper,
     state: State,
     saver: Saver,
     /// The newest checkpoint's step, where there is one.
@@ -128,17 +123,16 @@ struct Trainer<'a, T> {
     metrics: Metrics,
     task: Box<dyn Task>,
     pace: Pace,
-    precision: Precision,
 }
 
 impl<'a, T: Trained> Trainer<'a, T> {
     fn new(mut job: Job<'a, T>) -> Result<Self, Error> {
         job.settings.validate()?;
         check(&job)?;
-        let config = job.initial.config().clone();
         let specs = job.initial.tensors();
         let identity = identity(&job)?;
-        let mut optimizer = job.initial.optimizer(job.settings);
+        let mut stepper = Stepper::new(&job.initial, job.rows, job.seq_len, job.settings);
+        let optimizer = stepper.optimizer_mut();
         let mut into = TensorsMut {
             weights: job.initial.values_mut(),
             first: &mut optimizer.first,
@@ -161,26 +155,19 @@ impl<'a, T: Trained> Trainer<'a, T> {
             job.progress.note(&format!("{} goes on from {}", job.stage, path.display()));
         }
 
-        let precision = job.settings.precision.resolve();
-        let mut workspace = Workspace::recomputing(&config, job.rows, job.seq_len, &job.settings.recompute);
-        workspace.z_loss = job.settings.z_loss;
         let flops = job.initial.flops_per_token(job.seq_len);
         let tokens = job.rows * job.seq_len * job.accumulation as usize;
         let task = job.progress.begin(job.stage, Some(job.schedule.steps), Unit::Steps);
         task.position(state.step);
         Ok(Self {
-            gradients: Buffer::zeros(job.initial.values().len()),
-            workspace,
-            batch: Batch::new(job.rows, job.seq_len),
             saver: Saver::new(job.checkpoints.clone(), specs, job.settings.keep_checkpoints),
             saved_step: from.map(|_| state.step),
             last_save: Instant::now(),
-            pace: Pace::new(tokens as f64, flops, precision),
-            optimizer,
+            pace: Pace::new(tokens as f64, flops, stepper.precision()),
+            stepper,
             state,
             metrics,
             task,
-            precision,
             job,
         })
     }
@@ -188,30 +175,19 @@ impl<'a, T: Trained> Trainer<'a, T> {
     fn step(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         let index = self.state.step;
-        let (mut loss, mut weight) = (0.0, 0.0);
-        for micro in 0..self.job.accumulation {
-            self.job.batches.fill(index, micro, &mut self.batch);
-            let sums = self.job.initial.pass(
-                &self.batch,
-                &mut self.workspace,
-                &mut self.gradients,
-                if micro == 0 { Accumulate::Overwrite } else { Accumulate::Add },
-                self.precision,
-            )?;
-            loss += sums.weighted;
-            weight += sums.weight;
-        }
-        let stage = self.job.stage.to_owned();
-        if weight == 0.0 {
+        let Job { batches, accumulation, .. } = self.job;
+        let fill = |micro, batch: &mut _| batches.fill(index, micro, batch);
+        let gradient = self.stepper.gradients(&self.job.initial, accumulation, fill)?;
+        if gradient.sums.weight == 0.0 {
+            let stage = self.job.stage.to_owned();
             return Err(Error::NothingToPredict { stage, step: index + 1, documents: self.documents(index) });
         }
-        let loss = loss / weight;
-        let (norm, scale) = optimizer::clip(&self.gradients, 1.0 / weight, self.job.settings.clip_norm);
+        let (loss, norm) = (gradient.sums.mean(), gradient.norm);
         if let Some(what) = self.state.watch.judge(loss, norm, self.job.settings.spike_limit) {
             return Err(self.fault(index, what));
         }
         let rate = self.job.schedule.learning_rate(index);
-        self.optimizer.step(self.job.initial.values_mut(), &self.gradients, index + 1, rate, scale);
+        self.stepper.update(&mut self.job.initial, &gradient, index + 1, rate);
 
         let seconds = began.elapsed().as_secs_f64();
         self.pace.add(seconds);
@@ -243,7 +219,7 @@ impl<'a, T: Trained> Trainer<'a, T> {
             // No checkpoint on the disk is newer than the metrics beside it.
             self.metrics.sync()?;
             let began = Instant::now();
-            let tensors = tensors(&self.job.initial, &self.optimizer);
+            let tensors = tensors(&self.job.initial, self.stepper.optimizer());
             self.saver.begin(self.state.clone(), &tensors)?;
             self.last_save = Instant::now();
             self.saved_step = Some(self.state.step);
@@ -259,7 +235,7 @@ impl<'a, T: Trained> Trainer<'a, T> {
         self.metrics.sync()?;
         self.saver.finish()?;
         if self.saved_step != Some(self.state.step) {
-            self.saver.save_now(&self.state, &tensors(&self.job.initial, &self.optimizer))?;
+            self.saver.save_now(&self.state, &tensors(&self.job.initial, self.stepper.optimizer()))?;
             self.saved_step = Some(self.state.step);
         }
         Ok(path)

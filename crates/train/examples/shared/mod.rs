@@ -1,7 +1,7 @@
 //! What the timed steps have in common: options, tokens and values that follow from their names, and the memory's peak.
 
-use kernels::gemm::Precision;
 use model::{Batch, Config, TensorSpec};
+use train::settings::Precision;
 
 /// Why an example ended early.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -22,18 +22,18 @@ pub fn rows_and_length(value: &str) -> Result<(usize, usize), Failure> {
 }
 
 /// What a result calls a precision.
-pub fn dtype(precision: Precision) -> &'static str {
+pub fn dtype(precision: kernels::gemm::Precision) -> &'static str {
     match precision {
-        Precision::F32 => "f32",
-        Precision::Bf16 => "bf16",
+        kernels::gemm::Precision::F32 => "f32",
+        kernels::gemm::Precision::Bf16 => "bf16",
     }
 }
 
-/// Two documents a row, the second from three eighths on.
-pub fn batch(config: &Config, rows: usize, seq_len: usize) -> Batch {
-    let mut batch = Batch::new(rows, seq_len);
+/// Fills a batch that every step trains on: two documents a row, the second from three eighths on.
+pub fn fill_batch(batch: &mut Batch, config: &Config) {
+    let seq_len = batch.seq_len;
     let boundary = seq_len * 3 / 8;
-    let tokens: Vec<u32> = (0..rows * (seq_len + 1))
+    let tokens: Vec<u32> = (0..batch.rows * (seq_len + 1))
         .map(|i| (hashed("tokens", i as u64) % config.vocab_size as u64) as u32)
         .collect();
     for (row, tokens) in tokens.chunks(seq_len + 1).enumerate() {
@@ -42,7 +42,6 @@ pub fn batch(config: &Config, rows: usize, seq_len: usize) -> Batch {
         batch.targets[here.clone()].copy_from_slice(&tokens[1..]);
         batch.document_starts[here][boundary..].fill(boundary as u32);
     }
-    batch
 }
 
 /// A tensor's values from place `start` within it on: norms are 1, matrices uniform with standard deviation 0.02.
