@@ -9,9 +9,6 @@ mod cached;
 mod forward;
 mod tile;
 
-#[cfg(test)]
-mod tests;
-
 pub use backward::{Saved, backward};
 pub use cached::{CachedQueries, forward_cached};
 pub use forward::forward;

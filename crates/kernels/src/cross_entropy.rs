@@ -103,7 +103,8 @@ impl Scratch {
         Self::holding(LOGITS, tokens, dim, vocab_size)
     }
 
-    fn holding(most: usize, tokens: usize, dim: usize, vocab_size: usize) -> Self {
+    /// [`Scratch::new`] for at most `most` logits at once, or one narrow part of the vocabulary if that is more.
+    pub fn holding(most: usize, tokens: usize, dim: usize, vocab_size: usize) -> Self {
         let (tokens, vocab_size) = (tokens.max(1), vocab_size.max(1));
         let (rows, columns) = if ROWS.min(tokens) * vocab_size <= most {
             (ROWS.min(tokens), vocab_size)
@@ -327,67 +328,6 @@ isa::dispatch! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reduce::testing::{Values, check_gradient};
-
-    /// Losses against f64, gradients against finite differences; every `mask`th token counts. `most` logits at once.
-    fn check([tokens, dim, vocab_size, mask]: [usize; 4], most: usize, z_loss: f32) {
-        let mut values = Values::new(tokens as u64);
-        let (hidden, lm_head) = (values.take(tokens * dim), values.take(vocab_size * dim));
-        let targets: Vec<u32> = (0..tokens).map(|_| (values.bits() % vocab_size as u64) as u32).collect();
-        let weights: Vec<f32> =
-            (0..tokens).map(|t| if t % mask == 0 { 0.5 + t as f32 / 100.0 } else { 0.0 }).collect();
-        let mut scratch = Scratch::holding(most, tokens, dim, vocab_size);
-        let mut run = |hidden: &[f32], lm_head: &[f32], gradients: Option<Gradients>| {
-            let mut losses = vec![0.0; tokens];
-            let lm_head = LmHead::Plain(lm_head);
-            let input = Input { hidden, lm_head, targets: &targets, weights: &weights, dim, z_loss };
-            cross_entropy(&mut losses, input, gradients, &mut scratch, Precision::F32);
-            losses
-        };
-        let (mut dhidden, mut dlm_head) = (vec![f32::NAN; tokens * dim], vec![0.0; vocab_size * dim]);
-        let gradients =
-            Gradients { hidden: &mut dhidden, lm_head: &mut dlm_head, accumulate: Accumulate::Add };
-        let losses = run(&hidden, &lm_head, Some(gradients));
-        for token in 0..tokens {
-            let logits: Vec<f64> = (0..vocab_size)
-                .map(|v| (0..dim).map(|d| f64::from(hidden[token * dim + d] * lm_head[v * dim + d])).sum())
-                .collect();
-            let log_sum = logits.iter().map(|l| l.exp()).sum::<f64>().ln();
-            let exact = log_sum - logits[targets[token] as usize] + f64::from(z_loss) * log_sum * log_sum;
-            let expected = if weights[token] == 0.0 { 0.0 } else { exact };
-            assert!((f64::from(losses[token]) - expected).abs() < 1e-5, "{} not {expected}", losses[token]);
-        }
-        let weighted = |losses: Vec<f32>| {
-            losses.iter().zip(&weights).map(|(&l, &w)| f64::from(l) * f64::from(w)).sum::<f64>()
-        };
-        check_gradient("hidden", &hidden, &dhidden, |h| weighted(run(h, &lm_head, None)));
-        check_gradient("lm_head", &lm_head, &dlm_head, |w| weighted(run(&hidden, w, None)));
-        // Where nothing is added to, every value is written.
-        let (mut dhidden_again, mut dlm_head_again) =
-            (vec![f32::NAN; tokens * dim], vec![f32::NAN; dlm_head.len()]);
-        let accumulate = Accumulate::Overwrite;
-        run(
-            &hidden,
-            &lm_head,
-            Some(Gradients { hidden: &mut dhidden_again, lm_head: &mut dlm_head_again, accumulate }),
-        );
-        assert!(dhidden_again == dhidden && dlm_head_again == dlm_head, "overwriting is not adding to zeros");
-    }
-
-    #[test]
-    fn gradients_agree_with_finite_differences_and_masked_tokens_count_nothing() {
-        for (shape, most, z_loss) in [
-            ([1, 3, 5, 1], LOGITS, 0.0),
-            ([7, 4, 33, 1], LOGITS, 0.1),
-            ([40, 5, 64, 2], LOGITS, 0.0),
-            ([600, 2, 9, 3], LOGITS, 0.0),
-            // The vocabulary in parts, the last one short.
-            ([7, 4, 150, 1], 7 * 64, 0.0),
-            ([40, 5, 129, 2], 40 * 64, 0.1),
-        ] {
-            check(shape, most, z_loss);
-        }
-    }
 
     #[test]
     fn a_large_vocabulary_s_logits_are_never_held() {

@@ -38,7 +38,7 @@ isa::dispatch! {
     }
 }
 
-/// Helpers of this crate's tests: random values and the finite-difference check.
+/// Random values for this crate's own tests; those of whole operations are in `tests/it`.
 #[cfg(test)]
 pub(crate) mod testing {
     /// Pseudo-random values in `[-1, 1)`, the same each time (SplitMix64).
@@ -59,35 +59,6 @@ pub(crate) mod testing {
 
         pub(crate) fn take(&mut self, length: usize) -> Vec<f32> {
             (0..length).map(|_| (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
-        }
-    }
-
-    /// Compares `gradient` with central differences of `loss` at up to 60 places spread over `values`.
-    pub(crate) fn check_gradient(
-        name: &str,
-        values: &[f32],
-        gradient: &[f32],
-        mut loss: impl FnMut(&[f32]) -> f64,
-    ) {
-        const STEP: f32 = 1e-2;
-        let scale = gradient.iter().fold(1e-3f32, |a, &b| a.max(b.abs()));
-        let mut changed = values.to_vec();
-        for place in (0..values.len()).step_by(values.len().div_ceil(60).max(1)) {
-            let mut at = |offset: f32| {
-                changed[place] = values[place] + offset;
-                let value = loss(&changed);
-                changed[place] = values[place];
-                value
-            };
-            // Fourth order, so that a step large enough for f32 leaves no truncation error.
-            let step = f64::from(STEP);
-            let numeric = (8.0 * (at(STEP) - at(-STEP)) - (at(2.0 * STEP) - at(-2.0 * STEP))) / (12.0 * step);
-            let error = (numeric - f64::from(gradient[place])).abs();
-            assert!(
-                error < 2e-3 * f64::from(scale),
-                "{name}[{place}]: gradient {}, finite difference {numeric}, largest gradient {scale}",
-                gradient[place]
-            );
         }
     }
 }

@@ -120,32 +120,3 @@ isa::dispatch! {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reduce::testing::{Values, check_gradient};
-
-    #[test]
-    fn gradients_agree_with_finite_differences() {
-        for (rows, dim) in [(1, 2), (3, 33), (130, 8)] {
-            let mut values = Values::new(rows as u64);
-            let (x, weight, dy) = (values.take(rows * dim), values.take(dim), values.take(rows * dim));
-            let loss = |x: &[f32], weight: &[f32]| {
-                let (mut y, mut inverse) = (vec![0.0; rows * dim], vec![0.0; rows]);
-                forward(&mut y, &mut inverse, x, weight, 1e-5);
-                y.iter().zip(&dy).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
-            };
-            let (mut y, mut inverse) = (vec![0.0; rows * dim], vec![0.0; rows]);
-            forward(&mut y, &mut inverse, &x, &weight, 1e-5);
-            let (mut dx, mut dweight) = (vec![0.0; rows * dim], vec![0.0; dim]);
-            let mut partial = vec![f32::NAN; partial_len(rows, dim)];
-            backward(&mut dx, &mut dweight, &dy, &x, &inverse, &weight, &mut partial);
-            check_gradient("x", &x, &dx, |x| loss(x, &weight));
-            check_gradient("weight", &weight, &dweight, |weight| loss(&x, weight));
-            let mut second = vec![0.0; rows * dim];
-            again(&mut second, &x, &inverse, &weight);
-            assert_eq!(y, second);
-        }
-    }
-}

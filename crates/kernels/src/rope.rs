@@ -72,30 +72,3 @@ isa::dispatch! {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reduce::testing::Values;
-
-    #[test]
-    fn turning_back_undoes_the_turn_and_leaves_values_alone() {
-        let (half, heads, width, tokens) = (5, 3, 40, 70);
-        let frequencies: Vec<f32> = (0..half).map(|i| 0.7f32.powi(i)).collect();
-        let table = Table::new(&frequencies, 100);
-        assert_eq!(table.positions(), 100);
-        let x = Values::new(1).take(width * tokens);
-        let positions: Vec<u32> = (0..tokens as u32).map(|i| i * 3 % 100).collect();
-        let mut turned = x.clone();
-        rotate(&mut turned, width, heads, &positions, &table, Turn::Forward);
-        for (token, &position) in positions.iter().enumerate() {
-            let row = token * width;
-            assert_eq!(turned[row + 30..row + 40], x[row + 30..row + 40]);
-            let angle = position as f32 * frequencies[2];
-            let (a, b) = (x[row + 12], x[row + 17]);
-            assert!((turned[row + 12] - (a * angle.cos() - b * angle.sin())).abs() < 1e-6);
-        }
-        rotate(&mut turned, width, heads, &positions, &table, Turn::Backward);
-        assert!(turned.iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-6));
-    }
-}

@@ -54,28 +54,3 @@ isa::dispatch! {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reduce::testing::{Values, check_gradient};
-
-    #[test]
-    fn gradients_agree_with_finite_differences() {
-        for (rows, ffn_dim) in [(1, 1), (2, 17), (70, 5)] {
-            let mut values = Values::new(ffn_dim as u64);
-            let (gate_up, dy) = (values.take(rows * 2 * ffn_dim), values.take(rows * ffn_dim));
-            let output = |gate_up: &[f32]| {
-                let mut y = vec![0.0; rows * ffn_dim];
-                forward(&mut y, gate_up, ffn_dim);
-                y
-            };
-            let (mut gradient, mut y) = (gate_up.clone(), dy.clone());
-            backward(&mut gradient, &mut y, ffn_dim);
-            assert_eq!(y, output(&gate_up));
-            check_gradient("gate_up", &gate_up, &gradient, |gate_up| {
-                output(gate_up).iter().zip(&dy).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
-            });
-        }
-    }
-}

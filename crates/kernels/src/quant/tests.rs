@@ -1,8 +1,9 @@
-//! Every format against the values that it was made from, and every product against the dequantised matrix.
+//! Every format against the values that it was made from. Products and gathered rows are tested in
+//! `tests/it/quant.rs`.
 
 use super::*;
 use crate::cross_entropy::{Gradients, Input, LmHead, Scratch, cross_entropy};
-use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
+use crate::gemm::{Accumulate, Precision};
 use crate::isa;
 use crate::reduce::testing::Values as Random;
 
@@ -106,59 +107,6 @@ fn strips_that_arrive_one_after_another_make_one_matrix() {
         let back = dequantised(&Matrix::new(format, rows, cols, &values));
         let tail = dequantised(&Matrix::new(format, 3, cols, &values[STRIP..]));
         assert_eq!(back[STRIP..], tail, "{format:?}");
-    }
-}
-
-fn products(rows: usize, cols: usize, tokens: usize) {
-    let mut random = Random::new(7);
-    let (x, dy) = (random.take(tokens * cols), random.take(tokens * rows));
-    let values = weights(rows, cols);
-    for format in FORMATS {
-        let matrix = Matrix::new(format, rows, cols, &values);
-        let whole = dequantised(&matrix);
-        let whole = View::new(&whole, rows, cols, cols);
-        for precision in [Precision::F32, Precision::Bf16] {
-            for accumulate in [Accumulate::Overwrite, Accumulate::Add] {
-                let (mut y, mut expected) = (vec![0.5; tokens * rows], vec![0.5; tokens * rows]);
-                forward(&mut y, &x, &matrix, precision, accumulate);
-                let view = ViewMut::new(&mut expected, tokens, rows, rows);
-                gemm(precision, view, View::new(&x, tokens, cols, cols), whole.transposed(), accumulate);
-                assert_eq!(y, expected, "{format:?}, {precision:?}");
-
-                let (mut dx, mut expected) = (vec![0.5; tokens * cols], vec![0.5; tokens * cols]);
-                input_gradient(&mut dx, &dy, &matrix, precision, accumulate);
-                let view = ViewMut::new(&mut expected, tokens, cols, cols);
-                gemm(precision, view, View::new(&dy, tokens, rows, rows), whole, accumulate);
-                let largest = expected.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-                for (dx, expected) in dx.iter().zip(&expected) {
-                    assert!((dx - expected).abs() <= 1e-5 * largest, "{format:?}, {precision:?}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn products_are_those_with_the_dequantised_matrix() {
-    for (rows, cols, tokens) in [(1, 1, 1), (5, 70, 3), (66, 33, 9)] {
-        products(rows, cols, tokens);
-    }
-    // More than one strip.
-    products(STRIP / 4096 + 70, 4096, 2);
-}
-
-#[test]
-fn embedding_rows_are_the_dequantised_rows() {
-    let (rows, cols) = (11, 37);
-    for format in FORMATS {
-        let table = Matrix::new(format, rows, cols, &weights(rows, cols));
-        let whole = dequantised(&table);
-        let tokens = [3, 10, 0, 3];
-        let mut x = vec![f32::NAN; tokens.len() * cols];
-        embedding(&mut x, &table, &tokens);
-        for (row, token) in x.chunks(cols).zip(tokens) {
-            assert_eq!(row, &whole[token as usize * cols..][..cols], "{format:?}");
-        }
     }
 }
 
