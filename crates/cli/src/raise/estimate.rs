@@ -7,15 +7,15 @@ use ledger::machine::Machine;
 use owo_colors::OwoColorize;
 use train::Plan;
 
-use super::{Context, STAGES};
+use super::Context;
 use crate::errors::Error;
 use crate::report::scale::{bytes, count, short};
 
 /// Bytes that training holds for each parameter: weights, gradients and both moments, all f32.
 const TRAINING_BYTES: u64 = 16;
 
-/// Says it.
-pub fn announce(context: &Context) {
+/// Says it. `stages` are those that are not known to be complete.
+pub fn announce(context: &Context, stages: &[&str]) {
     let plan = &context.plan;
     let model = &plan.model;
     let machine = Machine::this();
@@ -37,8 +37,10 @@ pub fn announce(context: &Context) {
         count(plan.tokens_per_step())
     ));
     shown.line(&format!("  read    {}", context.recipe.sources.join(", ")));
-    shown.line(&format!("  do      {}", STAGES.join(" → ")));
-    let seconds = seconds(context);
+    let left =
+        if stages.is_empty() { "nothing: all of it is complete".to_owned() } else { stages.join(" → ") };
+    shown.line(&format!("  do      {left}"));
+    let seconds = seconds(context, stages);
     shown.line(&format!("  time    about {} on {} cores", rough(seconds), machine.cores));
     shown.line("");
 }
@@ -66,30 +68,73 @@ const TRIED: u64 = 30_000_000;
 /// Share of the machine's peak that a training step of a large model reaches.
 const SHARE_OF_PEAK: f64 = 0.6;
 
-/// Both trainings: a small model's by the steps that it takes and a trial of one of each, a large one's from its
-/// operations and the machine's measured peak. The other stages by experience: reading the registry and measuring take
-/// a minute, other sources mostly less.
-fn seconds(context: &Context) -> f64 {
+/// The trainings among `stages`: a small model's by the steps that are left and a trial of one of each, a large one's
+/// from its operations and the machine's measured peak. The other stages by experience: reading the registry and
+/// measuring take a minute, other sources mostly less.
+fn seconds(context: &Context, stages: &[&str]) -> f64 {
     let plan = &context.plan;
-    let reading = if context.recipe.sources.iter().any(|source| source == "registry") { 60.0 } else { 20.0 };
-    // Settings that have no plan, or cannot be trained, are refused where they are used.
-    let tuning = context.recipe.sft.plan(&plan.model).ok();
-    if plan.model.parameters() <= TRIED {
-        let settings = &context.recipe.train;
-        let step =
-            |rows, seq_len| train::trial(&plan.model, rows, seq_len, settings).unwrap_or(f64::INFINITY);
-        let pretraining =
-            step(plan.rows, plan.seq_len) * (plan.steps() * u64::from(plan.accumulation)) as f64;
-        let tuning = tuning.map_or(0.0, |sft| {
-            step(sft.rows, sft.seq_len) * (sft.steps * u64::from(sft.accumulation)) as f64
-        });
-        return reading + pretraining + tuning;
+    let has = |name: &str| stages.contains(&name);
+    let mut seconds = 0.0;
+    if has("curate") {
+        seconds += if context.recipe.sources.iter().any(|source| source == "registry") { 60.0 } else { 20.0 };
     }
-    let tokens = plan.tokens + tuning.map_or(0, |sft| sft.tokens());
-    let operations = plan.model.training_flops_per_token(plan.seq_len) * tokens as f64;
-    let precision = context.recipe.train.precision.resolve();
-    let peak = gemm::measured_peak_gflops(precision, Duration::from_millis(100)) * 1e9;
-    reading + operations / (peak * SHARE_OF_PEAK)
+    let mut trainings = Vec::new();
+    if has("pretrain") {
+        trainings.push(Training {
+            stage: "pretrain",
+            rows: plan.rows,
+            seq_len: plan.seq_len,
+            accumulation: plan.accumulation,
+            steps: plan.steps(),
+        });
+    }
+    // Settings that have no plan, or cannot be trained, are refused where they are used.
+    if has("sft")
+        && let Ok(sft) = context.recipe.sft.plan(&plan.model)
+    {
+        trainings.push(Training {
+            stage: "sft",
+            rows: sft.rows,
+            seq_len: sft.seq_len,
+            accumulation: sft.accumulation,
+            steps: sft.steps,
+        });
+    }
+    seconds + trainings.iter().map(|training| training.seconds(context)).sum::<f64>()
+}
+
+/// A training that will be done.
+struct Training {
+    stage: &'static str,
+    rows: usize,
+    seq_len: usize,
+    accumulation: u32,
+    steps: u64,
+}
+
+impl Training {
+    fn seconds(&self, context: &Context) -> f64 {
+        let (model, settings) = (&context.plan.model, &context.recipe.train);
+        let passes = (self.left(context) * u64::from(self.accumulation)) as f64;
+        if model.parameters() <= TRIED {
+            let trial = train::trial(model, self.rows, self.seq_len, settings);
+            return trial.map_or(f64::INFINITY, |seconds| seconds * passes);
+        }
+        let tokens = (self.rows * self.seq_len) as f64 * passes;
+        let operations = model.training_flops_per_token(self.seq_len) * tokens;
+        let peak = gemm::measured_peak_gflops(settings.precision.resolve(), Duration::from_millis(100)) * 1e9;
+        operations / (peak * SHARE_OF_PEAK)
+    }
+
+    /// Steps that are left. A training that never ended goes on from its newest checkpoint, if that is still of the same
+    /// settings, which only the training itself finds out.
+    fn left(&self, context: &Context) -> u64 {
+        if context.run.stage(self.stage).is_some() {
+            return self.steps;
+        }
+        let checkpoints = train::checkpoint::list(&context.run.checkpoints(self.stage)).unwrap_or_default();
+        self.steps - checkpoints.last().map_or(0, |(step, _)| *step).min(self.steps)
+    }
 }
 
 /// A duration in the precision that an estimate has.

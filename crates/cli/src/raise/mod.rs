@@ -163,9 +163,13 @@ pub fn raise(args: &args::Raise, shown: &Shown) -> Result<(), Error> {
     let mut context = begin(&root, &recipe, shown)?;
     atomic::write(&context.run.recipe(), given.to_toml()?.as_bytes())?;
     interrupt::listen("stopping at the next safe point; once more to stop at once");
-    estimate::announce(&context);
+    let kept = kept(&context, until, &force)?;
+    estimate::announce(&context, &STAGES[kept..until + 1]);
     let begun = Instant::now();
-    for (i, name) in STAGES.iter().enumerate().take(until + 1) {
+    for name in &STAGES[..kept] {
+        show_kept(&context, name);
+    }
+    for (i, name) in STAGES.iter().enumerate().take(until + 1).skip(kept) {
         run_stage(&mut context, name, force.contains(&i))?;
     }
     let (root, program) = (root.display(), crate::program());
@@ -240,14 +244,39 @@ fn position(name: &str) -> Result<usize, Error> {
     })
 }
 
+/// How many stages, from the first on, are complete and stay as they are. Those behind may still turn out to.
+fn kept(context: &Context, until: usize, force: &[usize]) -> Result<usize, Error> {
+    for (i, name) in STAGES.iter().enumerate().take(until + 1) {
+        // What it reads is not looked at where nothing was made from it.
+        let made = context.run.stage(name).is_some() && !force.contains(&i);
+        let Some(stage) = stage(name).filter(|_| made) else { return Ok(i) };
+        if !is_current(context, name, &stage.need(context)?) {
+            return Ok(i);
+        }
+    }
+    Ok(until + 1)
+}
+
+/// Whether a stage is complete and its inputs did not change. The report is cheap and always written.
+fn is_current(context: &Context, name: &str, need: &Need) -> bool {
+    name != "report" && context.run.is_current(name, &need.inputs, &need.settings)
+}
+
+fn show_kept(context: &Context, name: &str) {
+    let line = context.run.stage(name).and_then(|r| r.summary["line"].as_str().map(str::to_owned));
+    let line = format!("{}  (kept)", line.unwrap_or_default());
+    context.shown.line(&format!("{} {}", heading(name).bold(), line.dimmed()));
+}
+
+fn heading(name: &str) -> String {
+    format!("{name:<10}")
+}
+
 fn run_stage(context: &mut Context, name: &'static str, force: bool) -> Result<(), Error> {
     let Some(stage) = stage(name) else { return Ok(()) };
     let need = stage.need(context)?;
-    let heading = format!("{name:<10}");
-    if !force && name != "report" && context.run.is_current(name, &need.inputs, &need.settings) {
-        let line = context.run.stage(name).and_then(|r| r.summary["line"].as_str().map(str::to_owned));
-        let line = format!("{}  (kept)", line.unwrap_or_default());
-        context.shown.line(&format!("{} {}", heading.bold(), line.dimmed()));
+    if !force && is_current(context, name, &need) {
+        show_kept(context, name);
         return Ok(());
     }
     if force {
@@ -282,7 +311,7 @@ fn run_stage(context: &mut Context, name: &'static str, force: bool) -> Result<(
         StageRecord { inputs: need.inputs, settings: need.settings, outputs, started, seconds, summary };
     context.run.complete(name, record)?;
     events::append(&root, "stage", json!({"stage": name, "seconds": seconds}))?;
-    context.shown.line(&format!("{} {}  {}", heading.bold(), made.line, duration(seconds).dimmed()));
+    context.shown.line(&format!("{} {}  {}", heading(name).bold(), made.line, duration(seconds).dimmed()));
     if interrupt::flag().load(Ordering::SeqCst) && name != "report" {
         events::append(&root, "stop", json!({"reason": "interrupted", "after": name}))?;
         return Err(context.interrupted());

@@ -130,6 +130,12 @@ fn the_whole_way() {
     // What is complete is kept, and the run knows its own settings.
     let again = place.run(&["raise", "--out", "runs/calm"]);
     assert_eq!(again.matches("(kept)").count(), 6, "{again}");
+    // What will be done is told before it begins, and only that is counted.
+    assert!(said.contains("do      curate → tokenizer → pack → pretrain → sft → eval → report\n"), "{said}");
+    assert!(again.contains("do      report\n") && again.contains("about a minute"), "{again}");
+    let again = place.run(&["raise", "--out", "runs/calm", "--until", "sft"]);
+    assert!(again.contains("do      nothing: all of it is complete\n"), "{again}");
+    assert_eq!(again.matches("(kept)").count(), 5, "{again}");
 
     let status = place.run(&["status", "runs/calm"]);
     assert_eq!(status.matches("done").count(), 7, "{status}");
