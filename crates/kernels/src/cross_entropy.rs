@@ -4,7 +4,7 @@
 //! largest logit and the sum of exponentials, as attention's online softmax does, and a second one computes the
 //! logits again and turns them into their own gradient in place. Where a chunk's logits fit at once there is no
 //! second pass. Tokens whose loss weight is 0 are not multiplied at all, which is most of them when only an
-//! assistant's words count.
+//! assistant's words count. Chunks and parts follow from the shapes, and are added up in their order.
 
 use std::ops::Range;
 

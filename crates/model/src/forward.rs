@@ -61,6 +61,7 @@ pub struct LossSums {
 }
 
 impl LossSums {
+    /// In f64, in the calling thread, in the order of the tokens.
     pub(crate) fn new(losses: &[f32], weights: &[f32]) -> Self {
         let (mut weighted, mut weight) = (0.0, 0.0);
         for (&loss, &one) in losses.iter().zip(weights) {

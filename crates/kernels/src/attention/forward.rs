@@ -11,6 +11,8 @@ use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
 /// Writes `out [T, H C]` and the log of each softmax's denominator, `log_sums [T, H]`, from `qkv [T, (H+2K) C]`,
 /// which is rotated already. `T` is any number of rows of `seq_len` tokens; `document_starts [T]` counts within
 /// a row. A token sees the tokens of its own document up to itself.
+///
+/// A task has one tile of queries of one key/value head, and takes its blocks of keys in order.
 pub fn forward(
     out: &mut [f32],
     log_sums: &mut [f32],

@@ -142,36 +142,3 @@ fn bf16_products_stay_near_f32() {
     let difference: Vec<f32> = gradients.iter().zip(&rounded_gradients).map(|(a, b)| a - b).collect();
     assert!(norm(&difference) < 0.03 * norm(&gradients));
 }
-
-#[test]
-fn bits_do_not_depend_on_threads_or_on_earlier_passes() {
-    let golden = Golden::read("odd");
-    let bits = |threads: usize, warm: bool| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let mut workspace =
-                Workspace::new(&golden.weights.config, golden.batch.rows, golden.batch.seq_len);
-            let mut pass = || {
-                let mut gradients = vec![0.0; golden.weights.data.len()];
-                model::backward::loss_and_gradients(
-                    &golden.weights,
-                    &golden.batch,
-                    &mut workspace,
-                    &mut gradients,
-                    Accumulate::Add,
-                    Precision::F32,
-                )
-                .unwrap();
-                gradients.iter().map(|gradient| gradient.to_bits()).collect::<Vec<_>>()
-            };
-            if warm {
-                pass();
-            }
-            pass()
-        })
-    };
-    let one = bits(1, false);
-    for threads in [1, 2, 3, 8] {
-        assert!(bits(threads, true) == one, "{threads} threads");
-    }
-}
