@@ -11,6 +11,7 @@ pub mod adamw;
 pub mod attention;
 pub mod buffer;
 pub mod cross_entropy;
+pub mod dropout;
 pub mod embedding;
 pub mod gemm;
 pub mod isa;

@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use kernels::buffer::Buffer;
 use kernels::cross_entropy::LmHead;
+use kernels::dropout::Dropout;
 use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
-use ledger::seed::Rng;
+use ledger::seed::{Rng, Seed};
 use serde::{Deserialize, Serialize};
 
 use crate::forward::BlockWeights;
@@ -80,13 +81,22 @@ pub struct AdapterSettings {
     pub alpha: f32,
     /// By alpha over the root of the rank instead, which keeps high ranks learning (Kalajdzievski 2023, "rsLoRA").
     pub rank_stabilised: bool,
+    /// Share of an adapter's inputs that a training pass drops, in `[0, 1)`; 0.05 to 0.1 in QLoRA. The modules beside one
+    /// matrix see the same ones, unlike peft's, each of which draws for itself.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropout: f64,
     /// The modules that have adapters, in every layer.
     pub modules: Vec<Module>,
 }
 
+// serde asks with a reference.
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
+}
+
 impl Default for AdapterSettings {
     fn default() -> Self {
-        Self { rank: 16, alpha: 16.0, rank_stabilised: false, modules: Module::ALL.to_vec() }
+        Self { rank: 16, alpha: 16.0, rank_stabilised: false, dropout: 0.0, modules: Module::ALL.to_vec() }
     }
 }
 
@@ -99,6 +109,9 @@ impl AdapterSettings {
         }
         if !(self.alpha > 0.0 && self.alpha.is_finite()) {
             faults.push(format!("alpha is {}", self.alpha));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            faults.push(format!("dropout is {}, not in [0, 1)", self.dropout));
         }
         if self.modules.is_empty() {
             faults.push("modules is empty".to_owned());
@@ -206,7 +219,7 @@ impl Adapters {
         let (layout, base, rank) = (self.layout(), Layout::new(&self.config), self.settings.rank);
         for (places, base) in layout.layers.iter().zip(base.layers.iter()) {
             let bases = [&base.qkv, &base.output, &base.gate_up, &base.down];
-            for (matrix, (low_rank, base)) in self.beside(&places).iter().zip(bases).enumerate() {
+            for (matrix, (low_rank, base)) in self.beside(&places, None).iter().zip(bases).enumerate() {
                 let input = self.inputs(matrix);
                 for (outputs, first, b) in low_rank.modules() {
                     let scaled: Vec<f32> = low_rank.values[b].iter().map(|b| b * low_rank.scale).collect();
@@ -250,12 +263,16 @@ impl Adapters {
         Layout { embedding, layers, final_norm, lm_head, len: end }
     }
 
-    /// The adapters beside a block's four matrices.
-    fn beside(&self, places: &LayerRanges) -> [LowRank<'_>; 4] {
+    /// The adapters beside a block's four matrices, and what they drop of its inputs.
+    fn beside(&self, places: &LayerRanges, draw: Option<Draw>) -> [LowRank<'_>; 4] {
         let ranges = [&places.qkv, &places.output, &places.gate_up, &places.down];
         std::array::from_fn(|matrix| LowRank {
             rank: self.settings.rank,
             scale: self.settings.scale(),
+            // The place of the first parameter tells the matrices of all layers apart.
+            dropout: draw
+                .filter(|_| self.settings.dropout > 0.0)
+                .map(|draw| Dropout::new(self.settings.dropout, draw.key(ranges[matrix].start))),
             outputs: &self.outputs[matrix],
             values: &self.data[ranges[matrix].clone()],
         })
@@ -267,13 +284,47 @@ impl Adapters {
     }
 }
 
+/// What dropout follows from: a run's seed and the number of the pass.
+#[derive(Clone, Copy, Debug)]
+struct Draw {
+    seed: Seed,
+    pass: u64,
+}
+
+impl Draw {
+    /// The key of the matrix whose adapters begin at `place`. Mixed after each part, so that no two matrices or passes
+    /// count through the same numbers; a stream of [`Seed`] would allocate.
+    fn key(self, place: usize) -> u64 {
+        [self.seed.0, self.pass, place as u64].into_iter().fold(0, |key, part| {
+            let z = (key ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        })
+    }
+}
+
 /// A frozen model with adapters: what a pass reads. Gradients have the layout of the adapters alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Adapted<'a> {
     /// What is not trained.
-    pub base: &'a Frozen,
+    base: &'a Frozen,
     /// What is.
-    pub adapters: &'a Adapters,
+    adapters: &'a Adapters,
+    draw: Option<Draw>,
+}
+
+impl<'a> Adapted<'a> {
+    /// Adapters over their base; a pass drops nothing, as evaluation wants it.
+    pub fn new(base: &'a Frozen, adapters: &'a Adapters) -> Self {
+        Self { base, adapters, draw: None }
+    }
+
+    /// For a pass of training, which drops what the adapters' settings say. What it drops follows from the seed and from
+    /// the number of the pass, which every micro-batch of a run has of its own.
+    pub fn dropping(self, seed: Seed, pass: u64) -> Self {
+        Self { draw: Some(Draw { seed, pass }), ..self }
+    }
 }
 
 impl Parameters for Adapted<'_> {
@@ -290,7 +341,7 @@ impl Parameters for Adapted<'_> {
     }
 
     fn block(&self, layout: &Layout, index: usize) -> BlockWeights<'_> {
-        self.base.block(index, self.adapters.beside(&layout.layers.get(index)))
+        self.base.block(index, self.adapters.beside(&layout.layers.get(index), self.draw))
     }
 
     fn final_norm(&self, _layout: &Layout) -> &[f32] {

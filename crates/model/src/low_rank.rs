@@ -1,17 +1,22 @@
 //! The products of low-rank adapters beside one frozen matrix (Hu et al. 2021, "LoRA"): `y += s (x Aᵀ) Bᵀ`, and back.
+//! In training `x` may pass through dropout first.
 //!
 //! Several modules may share the matrix, as queries, keys and values do; their `A`s are one matrix, so that `x Aᵀ` is one
 //! product for all of them. Shapes: `T` tokens, `n` modules of rank `r`, `in` and `out` of the whole matrix.
 
 use std::cell::Cell;
 use std::ops::Range;
+use std::thread::LocalKey;
 
 use kernels::buffer::Buffer;
+use kernels::dropout::Dropout;
 use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 
 thread_local! {
     /// `[T, n r]`, for whichever adapter is at work; grows to the largest and stays.
     static INNER: Cell<Buffer> = Cell::new(Buffer::default());
+    /// `[T, in]`: an input after dropout, or its gradient before; grows to the largest and stays.
+    static DROPPED: Cell<Buffer> = Cell::new(Buffer::default());
 }
 
 /// The adapters beside one matrix `[out, in]`.
@@ -21,6 +26,8 @@ pub struct LowRank<'a> {
     pub(crate) rank: usize,
     /// `s`: alpha over rank, or over its root.
     pub(crate) scale: f32,
+    /// What is dropped of `x` in this pass.
+    pub(crate) dropout: Option<Dropout>,
     /// The matrix's outputs that each module, in order, adds to; nothing where the matrix has no adapters.
     pub(crate) outputs: &'a [Range<usize>],
     /// The `A`s `[n r, in]`, then each module's `B [its outputs, r]`.
@@ -29,7 +36,7 @@ pub struct LowRank<'a> {
 
 impl LowRank<'_> {
     /// No adapters.
-    pub(crate) const NONE: Self = Self { rank: 0, scale: 0.0, outputs: &[], values: &[] };
+    pub(crate) const NONE: Self = Self { rank: 0, scale: 0.0, dropout: None, outputs: &[], values: &[] };
 
     /// Adds the adapters' part to `y [T, out]`, from `x [T, in]`.
     pub(crate) fn forward(&self, y: &mut [f32], x: &[f32], out: usize, precision: Precision) {
@@ -37,16 +44,18 @@ impl LowRank<'_> {
             return;
         }
         let tokens = y.len() / out;
-        self.inner(tokens, |inner| {
-            self.inner_from_input(inner, x, tokens, precision);
-            for (outputs, part, b) in self.modules() {
-                let (inner, b) = (
-                    self.part(inner, part, tokens),
-                    View::new(&self.values[b], outputs.len(), self.rank, self.rank),
-                );
-                let y = ViewMut::new(&mut y[outputs.start..], tokens, outputs.len(), out);
-                gemm(precision, y, inner, b.transposed(), Accumulate::Add);
-            }
+        self.after_dropout(x, |x| {
+            self.inner(tokens, |inner| {
+                self.inner_from_input(inner, x, tokens, precision);
+                for (outputs, part, b) in self.modules() {
+                    let (inner, b) = (
+                        self.part(inner, part, tokens),
+                        View::new(&self.values[b], outputs.len(), self.rank, self.rank),
+                    );
+                    let y = ViewMut::new(&mut y[outputs.start..], tokens, outputs.len(), out);
+                    gemm(precision, y, inner, b.transposed(), Accumulate::Add);
+                }
+            })
         });
     }
 
@@ -61,7 +70,16 @@ impl LowRank<'_> {
             self.inner_from_gradient(inner, dy, out, tokens, precision);
             let inner = View::new(inner, tokens, self.width(), self.width());
             let a = View::new(self.values, self.width(), input, input);
-            gemm(precision, ViewMut::new(dx, tokens, input, input), inner, a, Accumulate::Add);
+            let product = |dx: &mut [f32], accumulate| {
+                gemm(precision, ViewMut::new(dx, tokens, input, input), inner, a, accumulate);
+            };
+            match self.dropout {
+                None => product(dx, Accumulate::Add),
+                Some(dropout) => lend(&DROPPED, dx.len(), |dropped| {
+                    product(dropped, Accumulate::Overwrite);
+                    dropout.backward(dx, dropped);
+                }),
+            }
         });
     }
 
@@ -80,18 +98,20 @@ impl LowRank<'_> {
         }
         let tokens = dy.len() / out;
         let input = x.len() / tokens.max(1);
-        self.inner(tokens, |inner| {
-            self.inner_from_input(inner, x, tokens, precision);
-            for (outputs, part, b) in self.modules() {
-                let (count, inner) = (outputs.len(), self.part(inner, part, tokens));
-                let dy = View::new(&dy[outputs.start..], tokens, count, out);
-                let db = ViewMut::new(&mut gradient[b], count, self.rank, self.rank);
-                gemm(precision, db, dy.transposed(), inner, accumulate);
-            }
-            self.inner_from_gradient(inner, dy, out, tokens, precision);
-            let inner = View::new(inner, tokens, self.width(), self.width());
-            let da = ViewMut::new(gradient, self.width(), input, input);
-            gemm(precision, da, inner.transposed(), View::new(x, tokens, input, input), accumulate);
+        self.after_dropout(x, |x| {
+            self.inner(tokens, |inner| {
+                self.inner_from_input(inner, x, tokens, precision);
+                for (outputs, part, b) in self.modules() {
+                    let (count, inner) = (outputs.len(), self.part(inner, part, tokens));
+                    let dy = View::new(&dy[outputs.start..], tokens, count, out);
+                    let db = ViewMut::new(&mut gradient[b], count, self.rank, self.rank);
+                    gemm(precision, db, dy.transposed(), inner, accumulate);
+                }
+                self.inner_from_gradient(inner, dy, out, tokens, precision);
+                let inner = View::new(inner, tokens, self.width(), self.width());
+                let da = ViewMut::new(gradient, self.width(), input, input);
+                gemm(precision, da, inner.transposed(), View::new(x, tokens, input, input), accumulate);
+            })
         });
     }
 
@@ -150,12 +170,27 @@ impl LowRank<'_> {
     }
 
     fn inner(&self, tokens: usize, work: impl FnOnce(&mut [f32])) {
-        let mut inner = INNER.take();
-        let len = tokens * self.width();
-        if inner.len() < len {
-            inner = Buffer::zeros(len);
-        }
-        work(&mut inner[..len]);
-        INNER.set(inner);
+        lend(&INNER, tokens * self.width(), work);
     }
+
+    /// `x` as the adapters see it in this pass.
+    fn after_dropout(&self, x: &[f32], work: impl FnOnce(&[f32])) {
+        match self.dropout {
+            None => work(x),
+            Some(dropout) => lend(&DROPPED, x.len(), |dropped| {
+                dropout.forward(dropped, x);
+                work(dropped);
+            }),
+        }
+    }
+}
+
+/// Lends this thread's buffer, at least `len` long.
+fn lend(kept: &'static LocalKey<Cell<Buffer>>, len: usize, work: impl FnOnce(&mut [f32])) {
+    let mut buffer = kept.take();
+    if buffer.len() < len {
+        buffer = Buffer::zeros(len);
+    }
+    work(&mut buffer[..len]);
+    kept.set(buffer);
 }

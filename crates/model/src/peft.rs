@@ -76,7 +76,7 @@ fn config_json(settings: &AdapterSettings, base: Option<&str>) -> Value {
         "inference_mode": true,
         "init_lora_weights": true,
         "lora_alpha": alpha,
-        "lora_dropout": 0.0,
+        "lora_dropout": settings.dropout,
         "modules_to_save": null,
         "peft_type": "LORA",
         "r": settings.rank,
@@ -142,6 +142,10 @@ fn settings(path: &Path, value: &Value) -> Result<AdapterSettings, Error> {
     let rank = rank.ok_or_else(|| fault(format!("r is {}, not a whole number", get("r"))))?;
     let alpha = get("lora_alpha").as_f64();
     let alpha = alpha.ok_or_else(|| fault(format!("lora_alpha is {}, not a number", get("lora_alpha"))))?;
+    let dropout = match get("lora_dropout") {
+        Value::Null => 0.0,
+        value => value.as_f64().ok_or_else(|| fault(format!("lora_dropout is {value}, not a number")))?,
+    };
     let modules = match get("target_modules") {
         Value::String(word) if word == "all-linear" => Module::ALL.to_vec(),
         Value::Array(names) => {
@@ -150,7 +154,7 @@ fn settings(path: &Path, value: &Value) -> Result<AdapterSettings, Error> {
         other => return Err(fault(format!("target_modules is {other}, not a list of names"))),
     };
     let rank_stabilised = get("use_rslora").as_bool().unwrap_or(false);
-    Ok(AdapterSettings { rank, alpha: alpha as f32, rank_stabilised, modules })
+    Ok(AdapterSettings { rank, alpha: alpha as f32, rank_stabilised, dropout, modules })
 }
 
 fn module(name: &Value) -> Result<Module, String> {

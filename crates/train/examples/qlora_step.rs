@@ -68,6 +68,7 @@ fn arguments() -> Result<Arguments, Failure> {
             "--shape" => arguments.shape = value,
             "--linear" => arguments.formats.linear = format(&value)?,
             "--embedding" => arguments.formats.embedding = format(&value)?,
+            "--dropout" => arguments.settings.dropout = value.parse()?,
             "--rank" => arguments.settings.rank = value.parse()?,
             "--precision" => arguments.precision = precision(&value)?,
             "--recompute" => arguments.recompute = Recompute::same(value.parse()?),
@@ -107,7 +108,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
     let build_seconds = began.elapsed().as_secs_f64();
     let rss_with_base = peak_rss_mib();
     let adapters = Adapters::init(&config, &arguments.settings, &mut Seed(1).stream("adapters", 0))?;
-    let mut tuned = Tuned { base: &base, adapters };
+    let mut tuned = Tuned { base: &base, adapters, seed: Seed(1) };
     let settings = Settings {
         weight_decay: 0.0,
         precision: arguments.precision,

@@ -177,7 +177,7 @@ impl<'a, T: Trained> Trainer<'a, T> {
         let index = self.state.step;
         let Job { batches, accumulation, .. } = self.job;
         let fill = |micro, batch: &mut _| batches.fill(index, micro, batch);
-        let gradient = self.stepper.gradients(&self.job.initial, accumulation, fill)?;
+        let gradient = self.stepper.gradients(&self.job.initial, accumulation, index + 1, fill)?;
         if gradient.sums.weight == 0.0 {
             let stage = self.job.stage.to_owned();
             return Err(Error::NothingToPredict { stage, step: index + 1, documents: self.documents(index) });

@@ -78,12 +78,13 @@ impl Stepper {
         learning_rate: f32,
         fill: impl FnMut(u32, &mut Batch),
     ) -> Result<Gradient, model::Error> {
-        let gradient = self.gradients(trained, micro_batches, fill)?;
+        let gradient = self.gradients(trained, micro_batches, step, fill)?;
         self.update(trained, &gradient, step, learning_rate);
         Ok(gradient)
     }
 
-    /// Adds up the gradients of `micro_batches` micro-batches, in order.
+    /// Adds up the gradients of `micro_batches` micro-batches, in order. `step` counts from 1; what is drawn at random in a
+    /// pass follows from it and from the micro-batch.
     ///
     /// `fill` is called with each one's index and with the batch to fill: at first one of zeros as [`Batch::new`] makes
     /// it, later with what it left there, so that a batch that stays the same is filled once. A batch that does not fit
@@ -92,6 +93,7 @@ impl Stepper {
         &mut self,
         trained: &impl Trained,
         micro_batches: u32,
+        step: u64,
         mut fill: impl FnMut(u32, &mut Batch),
     ) -> Result<Gradient, model::Error> {
         let mut sums = LossSums::default();
@@ -99,7 +101,14 @@ impl Stepper {
         for micro in 0..micro_batches {
             fill(micro, &mut self.batch);
             let Self { batch, workspace, gradients, precision, .. } = self;
-            let one = trained.pass(batch, workspace, gradients, accumulate, *precision)?;
+            let one = trained.pass(
+                batch,
+                workspace,
+                gradients,
+                accumulate,
+                *precision,
+                step << 32 | u64::from(micro),
+            )?;
             sums.weighted += one.weighted;
             sums.weight += one.weight;
             accumulate = Accumulate::Add;

@@ -3,6 +3,7 @@
 
 use kernels::gemm::{Accumulate, Precision};
 use ledger::digest::Digest;
+use ledger::seed::Seed;
 use model::backward::loss_and_gradients;
 use model::forward::LossSums;
 use model::{Adapted, Adapters, Batch, Config, Frozen, TensorSpec, Weights, Workspace};
@@ -34,7 +35,8 @@ pub trait Trained {
     /// Everything beside the flat vector that decides the numbers of a run, for its identity.
     fn describe(&self) -> Result<Value, Error>;
 
-    /// [`loss_and_gradients`] of one micro-batch.
+    /// [`loss_and_gradients`] of one micro-batch. What is drawn at random in it follows from `draw`, which every micro-batch
+    /// of a run has of its own.
     fn pass(
         &self,
         batch: &Batch,
@@ -42,6 +44,7 @@ pub trait Trained {
         gradients: &mut [f32],
         accumulate: Accumulate,
         precision: Precision,
+        draw: u64,
     ) -> Result<LossSums, model::Error>;
 }
 
@@ -81,6 +84,7 @@ impl Trained for Weights {
         gradients: &mut [f32],
         accumulate: Accumulate,
         precision: Precision,
+        _draw: u64,
     ) -> Result<LossSums, model::Error> {
         loss_and_gradients(self, batch, workspace, gradients, accumulate, precision)
     }
@@ -93,6 +97,8 @@ pub struct Tuned<'a> {
     pub base: &'a Frozen,
     /// The adapters.
     pub adapters: Adapters,
+    /// What their dropout follows from.
+    pub seed: Seed,
 }
 
 impl Trained for Tuned<'_> {
@@ -129,7 +135,12 @@ impl Trained for Tuned<'_> {
         let mut base = Vec::new();
         self.base.visit(|values| base.push(Digest::of_bytes(bytemuck::cast_slice(values))));
         let config = format!("{:?}", self.config());
-        Ok(json!({"model": config, "base": Digest::of_value(&base)?, "adapters": self.adapters.settings()}))
+        let settings = self.adapters.settings();
+        let mut described = json!({"model": config, "base": Digest::of_value(&base)?, "adapters": settings});
+        if settings.dropout > 0.0 {
+            described["seed"] = self.seed.0.into();
+        }
+        Ok(described)
     }
 
     fn pass(
@@ -139,8 +150,9 @@ impl Trained for Tuned<'_> {
         gradients: &mut [f32],
         accumulate: Accumulate,
         precision: Precision,
+        draw: u64,
     ) -> Result<LossSums, model::Error> {
-        let adapted = Adapted { base: self.base, adapters: &self.adapters };
+        let adapted = Adapted::new(self.base, &self.adapters).dropping(self.seed, draw);
         loss_and_gradients(&adapted, batch, workspace, gradients, accumulate, precision)
     }
 }

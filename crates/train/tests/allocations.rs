@@ -65,19 +65,19 @@ fn a_step_after_the_first_allocates_nothing() {
     let config = Config { vocab_size: 1003, max_seq_len: 640, ..Size::Nano.plan().model };
     let mut weights = Weights::init(&config, &mut Seed(1).stream("weights", 0)).unwrap();
     let base = Frozen::new(&weights, Formats::QLORA).unwrap();
-    let settings = AdapterSettings::default();
+    let settings = AdapterSettings { dropout: 0.1, ..AdapterSettings::default() };
     let adapters = Adapters::init(&config, &settings, &mut Seed(1).stream("adapters", 0)).unwrap();
-    let mut tuned = Tuned { base: &base, adapters };
+    let mut tuned = Tuned { base: &base, adapters, seed: Seed(2) };
     for precision in [Precision::F32, Precision::Bf16] {
         assert_eq!(allocations(&mut weights, 1, 3, precision)[1..], [0; 2], "{precision:?}");
         assert_eq!(allocations(&mut tuned, 1, 3, precision)[1..], [0; 2], "adapters, {precision:?}");
         // With two threads it is chance which one meets its largest product, or finds the queue of its work full, and
         // grows a buffer that it then keeps. What belongs to a step would be there in each.
         for counted in
-            [allocations(&mut weights, 2, 16, precision), allocations(&mut tuned, 2, 16, precision)]
+            [allocations(&mut weights, 2, 24, precision), allocations(&mut tuned, 2, 24, precision)]
         {
             let idle = counted.iter().filter(|&&count| count == 0).count();
-            assert!(idle >= 12, "{precision:?}, on two threads, step by step: {counted:?}");
+            assert!(idle > 12, "{precision:?}, on two threads, step by step: {counted:?}");
         }
     }
 }

@@ -4,6 +4,7 @@ mod adamw;
 mod attention;
 mod compare;
 mod cross_entropy;
+mod dropout;
 mod embedding;
 mod gemm;
 mod quant;

@@ -8,12 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::{adamw, attention, cross_entropy, embedding, gemm, quant, rms_norm, rope, swiglu};
+use crate::{adamw, attention, cross_entropy, dropout, embedding, gemm, quant, rms_norm, rope, swiglu};
 
 /// A name, and what makes a case from its seed and checks it.
 type Operation = (&'static str, fn(u64));
 
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Operation; 10] = [
     ("gemm", gemm::random),
     ("quant", quant::random),
     ("attention", attention::random),
@@ -23,6 +23,7 @@ const OPERATIONS: [Operation; 9] = [
     ("swiglu", swiglu::random),
     ("embedding", embedding::random),
     ("adamw", adamw::random),
+    ("dropout", dropout::random),
 ];
 
 /// Cases of each operation where no time is given.

@@ -22,13 +22,14 @@ const SETS: [&[Module]; 4] = [
 ];
 
 fn settings(modules: &[Module]) -> AdapterSettings {
-    AdapterSettings { rank: 3, alpha: 5.0, rank_stabilised: modules.len() == 2, modules: modules.to_vec() }
+    let (rank_stabilised, modules) = (modules.len() == 2, modules.to_vec());
+    AdapterSettings { rank: 3, alpha: 5.0, rank_stabilised, modules, ..AdapterSettings::default() }
 }
 
 /// Adapters that have learnt something: no `B` is zero.
-fn trained(golden: &Golden, modules: &[Module]) -> Adapters {
+fn trained(golden: &Golden, settings: &AdapterSettings) -> Adapters {
     let mut rng = Seed(8).stream("adapters", 0);
-    let mut adapters = Adapters::init(&golden.weights.config, &settings(modules), &mut rng).unwrap();
+    let mut adapters = Adapters::init(&golden.weights.config, settings, &mut rng).unwrap();
     for tensor in adapters.tensors().iter().filter(|tensor| tensor.name.contains("lora_B")) {
         adapters.data[tensor.range.clone()].fill_with(|| 0.1 * rng.normal());
     }
@@ -52,8 +53,8 @@ fn find<'a>(tensors: &'a [TensorSpec], name: &str) -> &'a TensorSpec {
 fn check_merged(case: &str, modules: &[Module]) {
     let golden = Golden::read(case);
     let base = Frozen::new(&golden.weights, PLAIN).unwrap();
-    let adapters = trained(&golden, modules);
-    let adapted = Adapted { base: &base, adapters: &adapters };
+    let adapters = trained(&golden, &settings(modules));
+    let adapted = Adapted::new(&base, &adapters);
     let (losses, gradients) = pass(&golden, &adapted, &Recompute::default());
 
     let mut merged = golden.weights.clone();
@@ -97,13 +98,17 @@ fn gradients_are_those_of_the_merged_model() {
     }
 }
 
-#[test]
-fn gradients_agree_with_finite_differences() {
+/// With `draw`, the pass drops the same inputs each time.
+fn check_finite_differences(dropout: f64, draw: Option<u64>) {
     const STEP: f32 = 1e-2;
     let golden = Golden::read("gqa");
     let base = Frozen::new(&golden.weights, PLAIN).unwrap();
-    let mut adapters = trained(&golden, &Module::ALL);
-    let (_, gradients) = pass(&golden, &Adapted { base: &base, adapters: &adapters }, &Recompute::default());
+    let mut adapters = trained(&golden, &AdapterSettings { dropout, ..settings(&Module::ALL) });
+    fn adapted<'a>(base: &'a Frozen, adapters: &'a Adapters, draw: Option<u64>) -> Adapted<'a> {
+        let adapted = Adapted::new(base, adapters);
+        draw.map_or(adapted, |draw| adapted.dropping(Seed(9), draw))
+    }
+    let (_, gradients) = pass(&golden, &adapted(&base, &adapters, draw), &Recompute::default());
     let batch = &golden.batch;
     let mut workspace = Workspace::forward_only(base.config(), batch.rows, batch.seq_len);
     for tensor in adapters.tensors() {
@@ -112,8 +117,9 @@ fn gradients_agree_with_finite_differences() {
             let value = adapters.data[place];
             let mut at = |offset: f32| {
                 adapters.data[place] = value + offset;
-                let adapted = Adapted { base: &base, adapters: &adapters };
-                let sums = forward::loss(&adapted, batch, &mut workspace, Precision::F32).unwrap();
+                let sums =
+                    forward::loss(&adapted(&base, &adapters, draw), batch, &mut workspace, Precision::F32)
+                        .unwrap();
                 adapters.data[place] = value;
                 sums.weighted
             };
@@ -128,13 +134,51 @@ fn gradients_agree_with_finite_differences() {
 }
 
 #[test]
+fn gradients_agree_with_finite_differences() {
+    check_finite_differences(0.0, None);
+    check_finite_differences(0.4, Some(7));
+}
+
+#[test]
+fn dropout_follows_from_the_draw_and_evaluation_drops_nothing() {
+    let golden = Golden::read("gqa");
+    let base = Frozen::new(&golden.weights, PLAIN).unwrap();
+    let dropping = trained(&golden, &AdapterSettings { dropout: 0.2, ..settings(&Module::ALL) });
+    let plain = trained(&golden, &settings(&Module::ALL));
+    let none = Recompute::default();
+    let evaluated = pass(&golden, &Adapted::new(&base, &plain), &none);
+    assert!(pass(&golden, &Adapted::new(&base, &dropping), &none) == evaluated);
+    assert!(pass(&golden, &Adapted::new(&base, &plain).dropping(Seed(9), 1), &none) == evaluated);
+    let one = pass(&golden, &Adapted::new(&base, &dropping).dropping(Seed(9), 1), &none);
+    assert!(one.0 != evaluated.0 && one.1 != evaluated.1);
+    assert!(pass(&golden, &Adapted::new(&base, &dropping).dropping(Seed(9), 2), &none).0 != one.0);
+    assert!(pass(&golden, &Adapted::new(&base, &dropping).dropping(Seed(10), 1), &none).0 != one.0);
+    // What is computed again drops the same.
+    for again in [Again::Attention, Again::FeedForward, Again::All] {
+        assert!(
+            pass(&golden, &Adapted::new(&base, &dropping).dropping(Seed(9), 1), &Recompute::same(again))
+                == one
+        );
+    }
+    // What each token's loss is on average is what evaluation says, but for the model's bends.
+    let mut mean = vec![0.0f64; one.0.len()];
+    for draw in 0..200 {
+        let losses = pass(&golden, &Adapted::new(&base, &dropping).dropping(Seed(9), draw), &none).0;
+        mean.iter_mut().zip(losses).for_each(|(mean, loss)| *mean += f64::from(loss) / 200.0);
+    }
+    let (found, expected) =
+        (mean.iter().sum::<f64>(), evaluated.0.iter().map(|&loss| f64::from(loss)).sum::<f64>());
+    assert!((found / expected - 1.0).abs() < 0.02, "{found}, and {expected} in evaluation");
+}
+
+#[test]
 fn fresh_adapters_change_no_bit_and_the_base_has_no_gradient() {
     let golden = Golden::read("odd");
     let base = Frozen::new(&golden.weights, PLAIN).unwrap();
     let settings = settings(&Module::ALL);
     let adapters =
         Adapters::init(&golden.weights.config, &settings, &mut Seed(1).stream("adapters", 0)).unwrap();
-    let adapted = Adapted { base: &base, adapters: &adapters };
+    let adapted = Adapted::new(&base, &adapters);
     let (losses, gradients) = pass(&golden, &adapted, &Recompute::default());
     let (expected, _) = pass(&golden, &golden.weights, &Recompute::default());
     assert_eq!(losses, expected);
@@ -162,14 +206,14 @@ fn a_quantised_base_is_the_base_that_it_stands_for_whatever_is_computed_again() 
     let formats = [Format::Bf16, Format::Int8, Format::Nf4 { double: false }, Format::Nf4 { double: true }];
     for case in ["gqa", "tied_scaled"] {
         let golden = Golden::read(case);
-        let adapters = trained(&golden, &Module::ALL);
+        let adapters = trained(&golden, &settings(&Module::ALL));
         for linear in formats {
             let base = Frozen::new(&golden.weights, Formats { linear, embedding: Format::Bf16 }).unwrap();
-            let adapted = Adapted { base: &base, adapters: &adapters };
+            let adapted = Adapted::new(&base, &adapters);
             let (losses, gradients) = pass(&golden, &adapted, &Recompute::default());
             let plain = Frozen::new(&base.dequantised().unwrap(), PLAIN).unwrap();
             let (expected, expected_gradients) =
-                pass(&golden, &Adapted { base: &plain, adapters: &adapters }, &Recompute::default());
+                pass(&golden, &Adapted::new(&plain, &adapters), &Recompute::default());
             assert_eq!(losses, expected, "{case}, {linear:?}");
             assert!(worst(&gradients, &expected_gradients) < 1e-5, "{case}, {linear:?}");
             assert!(base.bytes() < plain.bytes());
@@ -186,11 +230,12 @@ fn settings_that_do_not_fit_are_all_named() {
     let settings = AdapterSettings {
         rank: 0,
         alpha: f32::NAN,
+        dropout: 1.5,
         modules: vec![Module::QProj, Module::QProj],
         ..AdapterSettings::default()
     };
     let error = Adapters::zeros(&golden.weights.config, &settings).unwrap_err().to_string();
-    for part in ["rank is 0", "alpha is NaN", "q_proj twice"] {
+    for part in ["rank is 0", "alpha is NaN", "dropout is 1.5", "q_proj twice"] {
         assert!(error.contains(part), "{error}");
     }
 }

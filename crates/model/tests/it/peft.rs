@@ -27,7 +27,7 @@ fn adapters_of_peft_give_its_logits_loss_and_gradients() {
     let formats = Formats { linear: Format::F32, embedding: Format::F32 };
     let base = Frozen::new(&golden.weights, formats).unwrap();
     let adapters = peft::load(&folder(), base.config()).unwrap();
-    let adapted = Adapted { base: &base, adapters: &adapters };
+    let adapted = Adapted::new(&base, &adapters);
     let batch = &golden.batch;
     let mut workspace = Workspace::new(base.config(), batch.rows, batch.seq_len);
 
@@ -69,7 +69,8 @@ fn a_saved_folder_reads_back() {
     for (alpha, rank_stabilised, modules) in
         [(16.0, false, Module::ALL.to_vec()), (2.5, true, vec![Module::VProj, Module::QProj])]
     {
-        let (dir, written) = saved(&AdapterSettings { rank: 4, alpha, rank_stabilised, modules });
+        let dropout = if rank_stabilised { 0.1 } else { 0.0 };
+        let (dir, written) = saved(&AdapterSettings { rank: 4, alpha, rank_stabilised, dropout, modules });
         let read = peft::load(dir.path(), &config()).unwrap();
         assert_eq!((read.settings(), &read.data), (written.settings(), &written.data));
     }
@@ -95,6 +96,8 @@ fn what_is_not_plain_lora_for_this_model_is_refused_by_name() {
         ("\"r\": 4", "\"r\": -4", "r is -4"),
         ("\"r\": 4", "\"r\": 4000000000", "rank is 4000000000"),
         ("\"r\": 4", "\"r\": 5", "lora_A.weight: shape [4, 32]"),
+        ("\"lora_dropout\": 0.0", "\"lora_dropout\": 1.0", "dropout is 1, not in [0, 1)"),
+        ("\"lora_dropout\": 0.0", "\"lora_dropout\": \"some\"", "lora_dropout is \"some\""),
         ("\"up_proj\",", "", "up_proj.lora_A.weight belongs to no module"),
         ("{", "[", "adapter_config.json"),
     ] {

@@ -15,8 +15,9 @@ fn base(format: Format) -> Frozen {
 }
 
 fn tuned(base: &Frozen) -> Tuned<'_> {
-    let settings = AdapterSettings { rank: 4, alpha: 16.0, ..AdapterSettings::default() };
-    Tuned { base, adapters: Adapters::init(base.config(), &settings, &mut Seed(6).stream("a", 0)).unwrap() }
+    let settings = AdapterSettings { rank: 4, alpha: 16.0, dropout: 0.1, ..AdapterSettings::default() };
+    let adapters = Adapters::init(base.config(), &settings, &mut Seed(6).stream("a", 0)).unwrap();
+    Tuned { base, adapters, seed: Seed(7) }
 }
 
 /// Runs until all steps are done, stopped after each step of `stops`.
