@@ -61,11 +61,17 @@ isa::dispatch! {
 /// Writes the values of whole blocks, the first of them `block`; the last may be cut short.
 pub(super) fn dequantise(out: &mut [f32], codes: &[u8], scales: &Scales, block: usize) {
     #[cfg(target_arch = "x86_64")]
-    if isa::current() >= isa::Isa::Avx512 {
+    if isa::current() >= isa::Isa::Avx2 {
         let whole = out.len() / BLOCK;
         let (blocks, rest) = out.split_at_mut(whole * BLOCK);
         // SAFETY: `current` never exceeds what the processor was found to have.
-        unsafe { avx512::dequantise(blocks, codes, scales, block) };
+        unsafe {
+            if isa::current() >= isa::Isa::Avx512 {
+                shuffled::avx512(blocks, codes, scales, block);
+            } else {
+                shuffled::avx2(blocks, codes, scales, block);
+            }
+        }
         return dequantise_plain(rest, &codes[whole * BLOCK / 2..], scales, block + whole);
     }
     dequantise_plain(out, codes, scales, block);
@@ -85,38 +91,74 @@ isa::dispatch! {
     }
 }
 
-/// The table in one register: 16 values a permutation.
+/// The table in registers, from which a permutation takes as many values as one holds.
 #[cfg(target_arch = "x86_64")]
-mod avx512 {
+mod shuffled {
     use std::arch::x86_64::*;
 
     use super::{BLOCK, CODE, Scales};
 
-    /// As `dequantise_plain`, for whole blocks.
+    /// As `dequantise_plain`, for whole blocks: the table is one register, 16 values a permutation.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) fn dequantise(out: &mut [f32], codes: &[u8], scales: &Scales, block: usize) {
+    pub(super) fn avx512(out: &mut [f32], codes: &[u8], scales: &Scales, block: usize) {
         // SAFETY: 16 values are read.
         let table = unsafe { _mm512_loadu_ps(CODE.as_ptr()) };
-        let low = _mm_set1_epi8(15);
         let (blocks, _) = out.as_chunks_mut::<BLOCK>();
         let (codes, _) = codes.as_chunks::<{ BLOCK / 2 }>();
         for (index, (out, codes)) in blocks.iter_mut().zip(codes).enumerate() {
             let scaled = _mm512_mul_ps(table, _mm512_set1_ps(scales.get(block + index)));
             let (halves, _) = codes.as_chunks::<16>();
             for (half, out) in halves.iter().zip(out.as_chunks_mut::<32>().0) {
-                // SAFETY: 16 bytes are read.
-                let bytes = unsafe { _mm_loadu_si128(half.as_ptr().cast()) };
-                let upper = _mm_and_si128(_mm_srli_epi16::<4>(bytes), low);
-                let lower = _mm_and_si128(bytes, low);
-                // Upper and lower halves in turns: the codes in the order of the values.
-                let pairs = [_mm_unpacklo_epi8(upper, lower), _mm_unpackhi_epi8(upper, lower)];
-                for (codes, out) in pairs.into_iter().zip(out.as_chunks_mut::<16>().0) {
+                for (codes, out) in in_order(half).into_iter().zip(out.as_chunks_mut::<16>().0) {
                     let values = _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(codes), scaled);
                     // SAFETY: `out` has room for 16 values.
                     unsafe { _mm512_storeu_ps(out.as_mut_ptr(), values) };
                 }
             }
         }
+    }
+
+    /// As `dequantise_plain`, for whole blocks: the table is two registers, 8 values a permutation of each, and the
+    /// highest bit of a code chooses between them.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn avx2(out: &mut [f32], codes: &[u8], scales: &Scales, block: usize) {
+        // SAFETY: 8 values are read, twice.
+        let tables = unsafe { [_mm256_loadu_ps(CODE.as_ptr()), _mm256_loadu_ps(CODE.as_ptr().add(8))] };
+        let (blocks, _) = out.as_chunks_mut::<BLOCK>();
+        let (codes, _) = codes.as_chunks::<{ BLOCK / 2 }>();
+        for (index, (out, codes)) in blocks.iter_mut().zip(codes).enumerate() {
+            let scale = _mm256_set1_ps(scales.get(block + index));
+            let [low, high] = [_mm256_mul_ps(tables[0], scale), _mm256_mul_ps(tables[1], scale)];
+            let (halves, _) = codes.as_chunks::<16>();
+            for (half, out) in halves.iter().zip(out.as_chunks_mut::<32>().0) {
+                for (codes, out) in in_order(half).into_iter().zip(out.as_chunks_mut::<16>().0) {
+                    let eights = [codes, _mm_srli_si128::<8>(codes)];
+                    for (codes, out) in eights.into_iter().zip(out.as_chunks_mut::<8>().0) {
+                        let codes = _mm256_cvtepu8_epi32(codes);
+                        let is_high = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
+                        let values = _mm256_blendv_ps(
+                            _mm256_permutevar8x32_ps(low, codes),
+                            _mm256_permutevar8x32_ps(high, codes),
+                            is_high,
+                        );
+                        // SAFETY: `out` has room for 8 values.
+                        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), values) };
+                    }
+                }
+            }
+        }
+    }
+
+    /// The 32 codes of 16 bytes, one a byte, in the order of the values: upper and lower halves in turns.
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn in_order(bytes: &[u8; 16]) -> [__m128i; 2] {
+        let low = _mm_set1_epi8(15);
+        // SAFETY: 16 bytes are read.
+        let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+        let upper = _mm_and_si128(_mm_srli_epi16::<4>(bytes), low);
+        let lower = _mm_and_si128(bytes, low);
+        [_mm_unpacklo_epi8(upper, lower), _mm_unpackhi_epi8(upper, lower)]
     }
 }
 
