@@ -14,8 +14,8 @@ use crate::report::scale::{bytes, count, short};
 /// Bytes that training holds for each parameter: weights, gradients and both moments, all f32.
 const TRAINING_BYTES: u64 = 16;
 
-/// Says it. `stages` are those that are not known to be complete.
-pub fn announce(context: &Context, stages: &[&str]) {
+/// Says it. `stages` are those that are not known to be complete; those in `anew` begin from nothing.
+pub fn announce(context: &Context, stages: &[&str], anew: &[&str]) {
     let plan = &context.plan;
     let model = &plan.model;
     let machine = Machine::this();
@@ -40,7 +40,7 @@ pub fn announce(context: &Context, stages: &[&str]) {
     let left =
         if stages.is_empty() { "nothing: all of it is complete".to_owned() } else { stages.join(" → ") };
     shown.line(&format!("  do      {left}"));
-    let seconds = seconds(context, stages);
+    let seconds = seconds(context, stages, anew);
     shown.line(&format!("  time    about {} on {} cores", rough(seconds), machine.cores));
     shown.line("");
 }
@@ -71,7 +71,7 @@ const SHARE_OF_PEAK: f64 = 0.6;
 /// The trainings among `stages`: a small model's by the steps that are left and a trial of one of each, a large one's
 /// from its operations and the machine's measured peak. The other stages by experience: reading the registry and
 /// measuring take a minute, other sources mostly less.
-fn seconds(context: &Context, stages: &[&str]) -> f64 {
+fn seconds(context: &Context, stages: &[&str], anew: &[&str]) -> f64 {
     let plan = &context.plan;
     let has = |name: &str| stages.contains(&name);
     let mut seconds = 0.0;
@@ -100,7 +100,11 @@ fn seconds(context: &Context, stages: &[&str]) -> f64 {
             steps: sft.steps,
         });
     }
-    seconds + trainings.iter().map(|training| training.seconds(context)).sum::<f64>()
+    let left = |training: &Training| match anew.contains(&training.stage) {
+        true => training.steps,
+        false => training.left(context),
+    };
+    seconds + trainings.iter().map(|training| training.seconds(context, left(training))).sum::<f64>()
 }
 
 /// A training that will be done.
@@ -113,9 +117,10 @@ struct Training {
 }
 
 impl Training {
-    fn seconds(&self, context: &Context) -> f64 {
+    /// Of so many of its steps.
+    fn seconds(&self, context: &Context, steps: u64) -> f64 {
         let (model, settings) = (&context.plan.model, &context.recipe.train);
-        let passes = (self.left(context) * u64::from(self.accumulation)) as f64;
+        let passes = (steps * u64::from(self.accumulation)) as f64;
         if model.parameters() <= TRIED {
             let trial = train::trial(model, self.rows, self.seq_len, settings);
             return trial.map_or(f64::INFINITY, |seconds| seconds * passes);

@@ -164,7 +164,8 @@ pub fn raise(args: &args::Raise, shown: &Shown) -> Result<(), Error> {
     atomic::write(&context.run.recipe(), given.to_toml()?.as_bytes())?;
     interrupt::listen("stopping at the next safe point; once more to stop at once");
     let kept = kept(&context, until, &force)?;
-    estimate::announce(&context, &STAGES[kept..until + 1]);
+    let anew: Vec<&str> = force.iter().map(|&index| STAGES[index]).collect();
+    estimate::announce(&context, &STAGES[kept..until + 1], &anew);
     let begun = Instant::now();
     for name in &STAGES[..kept] {
         show_kept(&context, name);
