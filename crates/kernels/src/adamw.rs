@@ -5,6 +5,7 @@
 use rayon::prelude::*;
 
 use crate::isa;
+use crate::meter::{self, Cost, Operation, Pass};
 
 /// One step's numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub fn adamw(parameters: &mut [f32], gradients: &[f32], first: &mut [f32], secon
         gradients.len() == length && first.len() == length && second.len() == length,
         "AdamW: parameters, gradients and moments differ in length"
     );
+    // One for the scale, three and four for the moments, seven for the parameter. The gradient is only read.
+    let _metered = meter::span(Operation::AdamW, Pass::Whole, || Cost::of(15 * length, 7 * length));
     parameters
         .par_chunks_mut(BLOCK)
         .zip(gradients.par_chunks(BLOCK))

@@ -9,6 +9,8 @@ mod cached;
 mod forward;
 mod tile;
 
+use crate::meter::{Cost, Pass};
+
 pub use backward::{Saved, backward};
 pub use cached::{CachedQueries, forward_cached};
 pub use forward::forward;
@@ -33,6 +35,22 @@ impl Shape {
     /// Query heads that share a key/value head.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
+    }
+
+    /// What [`forward`] (two products over what the mask lets through) and [`backward`] (five, since scores are not
+    /// kept) cost at least, in multiplications and additions of the products alone.
+    fn cost(&self, document_starts: &[u32], seq_len: usize, pass: Pass) -> Cost {
+        let rows = document_starts.chunks_exact(seq_len);
+        let seen =
+            rows.flat_map(|row| row.iter().enumerate().map(|(token, &start)| token + 1 - start as usize));
+        let pairs = seen.sum::<usize>() * self.heads * self.head_dim;
+        let (tokens, out) = (document_starts.len(), self.heads * self.head_dim);
+        match pass {
+            // Read are queries, keys, values and starts; written the output and its sums.
+            Pass::Forward => Cost::of(4 * pairs, tokens * (self.width() + out + self.heads + 1)),
+            // Read are all of these and the output's gradient; written are the gradients of the first three.
+            _ => Cost::of(10 * pairs, tokens * (2 * self.width() + 2 * out + self.heads + 1)),
+        }
     }
 
     fn scale(&self) -> f32 {

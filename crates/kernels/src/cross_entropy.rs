@@ -14,6 +14,7 @@ use crate::buffer::Buffer;
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use crate::isa;
 use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
+use crate::meter::{self, Cost, Operation, Pass};
 use crate::quant;
 
 /// The output matrix `[V, D]`.
@@ -69,6 +70,9 @@ pub struct Gradients<'a> {
     /// Whether `lm_head` is added to, or overwritten.
     pub accumulate: Accumulate,
 }
+
+/// What a meter calls the products with the output matrix.
+const OUTPUT_LAYER: &str = "output layer";
 
 /// Most logits that are held, 64 MiB.
 const LOGITS: usize = 16 << 20;
@@ -144,6 +148,10 @@ pub fn cross_entropy(
     let vocab_size = input.lm_head.rows(dim);
     let tokens = input.weights.len();
     assert!(losses.len() == tokens && input.targets.len() == tokens && input.hidden.len() == tokens * dim);
+    let _metered = meter::span(Operation::CrossEntropy, Pass::Whole, || {
+        let active = input.weights.iter().filter(|&&weight| weight != 0.0).count();
+        cost(active, vocab_size, scratch.columns, gradients.is_some())
+    });
     losses.fill(0.0);
     let Scratch { rows, columns, logits, hidden, gradient, states, active } = scratch;
     active.clear();
@@ -196,6 +204,7 @@ pub fn cross_entropy(
         for index in (0..parts).rev() {
             let columns = part(index);
             if index + 1 < parts {
+                let _again = meter::again();
                 chunk.multiply(columns.clone());
                 chunk.exponentiate_again(columns.len());
             }
@@ -203,6 +212,7 @@ pub fn cross_entropy(
             let logits = View::new(chunk.logits, rows.len(), columns.len(), columns.len());
             if !gradients.lm_head.is_empty() {
                 let place = columns.start * dim..columns.end * dim;
+                let _label = meter::label(OUTPUT_LAYER, Pass::WeightGradient);
                 gemm(
                     precision,
                     ViewMut::new(&mut gradients.lm_head[place], columns.len(), dim, dim),
@@ -211,6 +221,7 @@ pub fn cross_entropy(
                     gradients.accumulate,
                 );
             }
+            let _label = meter::label(OUTPUT_LAYER, Pass::InputGradient);
             let mut accumulate = if index + 1 == parts { Accumulate::Overwrite } else { Accumulate::Add };
             input.lm_head.each_part(columns.clone(), dim, |part, lm_head| {
                 let logits = &chunk.logits[part.start - columns.start..];
@@ -233,6 +244,18 @@ pub fn cross_entropy(
     }
 }
 
+/// What is done beside the products: each logit is read once for the largest and the sum, once more where a second pass
+/// computes it again, and its gradient is written. Four operations make it an exponential in a sum, two more its
+/// gradient.
+fn cost(tokens: usize, vocab_size: usize, columns: usize, gradients: bool) -> Cost {
+    let logits = tokens * vocab_size;
+    // The last part is still there when the second pass begins.
+    let again = tokens * ((vocab_size - 1) / columns * columns);
+    let (flops, values) =
+        if gradients { (6 * logits + 2 * again, 2 * logits + again) } else { (4 * logits, logits) };
+    Cost::of(flops, values + 3 * tokens)
+}
+
 /// Some tokens, and the part of their logits that is being worked on.
 struct Chunk<'a> {
     input: Input<'a>,
@@ -247,6 +270,7 @@ impl Chunk<'_> {
     /// The logits of some columns.
     fn multiply(&mut self, columns: Range<usize>) {
         let (rows, dim) = (self.rows.len(), self.input.dim);
+        let _label = meter::label(OUTPUT_LAYER, Pass::Forward);
         self.input.lm_head.each_part(columns.clone(), dim, |part, lm_head| {
             let logits = &mut self.logits[part.start - columns.start..];
             gemm(

@@ -45,6 +45,8 @@ pub use view::{View, ViewMut};
 
 use product::{Product, Right};
 
+use crate::meter::{self, Cost};
+
 /// How operands are rounded before they are multiplied; products are always accumulated in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
@@ -72,6 +74,7 @@ pub enum Accumulate {
 /// # Panics
 /// When the three shapes do not fit together.
 pub fn gemm(precision: Precision, c: ViewMut, a: View, b: View, accumulate: Accumulate) {
+    let _metered = meter::product(|| Cost::product(&c, &a, 4 * b.rows() * b.cols(), accumulate));
     let kernel = kernel::select(precision);
     Product::new(kernel, c, a, Right::Unpacked(b), accumulate).run(rayon::current_num_threads());
 }
@@ -82,7 +85,7 @@ pub fn session(precision: Precision) -> Session {
     kernel::select(precision).session()
 }
 
-/// [`gemm`] in the calling thread, with the same bits. It allocates when a thread meets its largest product yet.
+/// [`gemm`] in the calling thread, with the same bits. It is a part of other operations, so a [`meter`] does not see it. It allocates when a thread meets its largest product yet.
 ///
 /// # Panics
 /// When the three shapes do not fit together.

@@ -9,6 +9,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod bandwidth;
 pub mod buffer;
 pub mod cross_entropy;
 pub mod dropout;
@@ -16,6 +17,7 @@ pub mod embedding;
 pub mod gemm;
 pub mod isa;
 pub mod math;
+pub mod meter;
 pub mod quant;
 pub mod reduce;
 pub mod rms_norm;

@@ -15,6 +15,8 @@ mod tests;
 
 use rayon::prelude::*;
 
+use crate::meter::{self, Cost, Operation, Pass};
+
 pub use nf4::CODE as NF4_CODE;
 pub(crate) use product::strips;
 pub use product::{forward, input_gradient};
@@ -120,6 +122,12 @@ impl Matrix {
         self.cols
     }
 
+    /// What it costs to make `values` of its values f32: to read them as they are kept, and to write them.
+    fn cost_of(&self, values: usize) -> Cost {
+        let kept = self.bytes() as u64 * values as u64 / (self.rows * self.cols).max(1) as u64;
+        Cost { flops: values as u64, bytes: kept + 4 * values as u64 }
+    }
+
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
         match &self.values {
@@ -135,6 +143,7 @@ impl Matrix {
     /// # Panics
     /// When there are fewer.
     pub fn dequantise(&self, start: usize, out: &mut [f32]) {
+        let _metered = meter::span(Operation::Dequantise, Pass::Whole, || self.cost_of(out.len()));
         assert!(start + out.len() <= self.rows * self.cols, "places beyond the end of the matrix");
         // Tasks begin at blocks, so that none reads a scale that belongs to half of it.
         let first = (start.next_multiple_of(BLOCK) - start).min(out.len());
@@ -148,8 +157,9 @@ impl Matrix {
 
 /// Writes `x [T, cols]`: the rows of `table` that `tokens [T]` name.
 pub fn embedding(x: &mut [f32], table: &Matrix, tokens: &[u32]) {
+    let _metered = meter::span(Operation::Embedding, Pass::Forward, || table.cost_of(x.len()));
     x.par_chunks_mut(table.cols).zip(tokens).for_each(|(row, &token)| {
-        table.dequantise(token as usize * table.cols, row);
+        table.values.dequantise(token as usize * table.cols, row);
     });
 }
 

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use crate::isa;
 use crate::math::sum_lanes;
+use crate::meter::{self, Cost, Operation, Pass};
 
 /// Rows that one task takes; fixed, so that sums over rows never depend on the number of threads.
 pub const ROWS: usize = 64;
@@ -15,6 +16,9 @@ pub const ROWS: usize = 64;
 pub fn forward(y: &mut [f32], inverse_rms: &mut [f32], x: &[f32], weight: &[f32], epsilon: f32) {
     let dim = weight.len();
     check(x.len(), dim, inverse_rms.len());
+    // The square and its sum, and two multiplications.
+    let cost = || Cost::of(4 * x.len(), 2 * x.len() + inverse_rms.len() + dim);
+    let _metered = meter::span(Operation::RmsNorm, Pass::Forward, cost);
     y.par_chunks_mut(ROWS * dim)
         .zip(inverse_rms.par_chunks_mut(ROWS))
         .zip(x.par_chunks(ROWS * dim))
@@ -25,6 +29,9 @@ pub fn forward(y: &mut [f32], inverse_rms: &mut [f32], x: &[f32], weight: &[f32]
 pub fn again(y: &mut [f32], x: &[f32], inverse_rms: &[f32], weight: &[f32]) {
     let dim = weight.len();
     check(x.len(), dim, inverse_rms.len());
+    let _again = meter::again();
+    let cost = || Cost::of(2 * x.len(), 2 * x.len() + inverse_rms.len() + dim);
+    let _metered = meter::span(Operation::RmsNorm, Pass::Forward, cost);
     y.par_chunks_mut(ROWS * dim)
         .zip(inverse_rms.par_chunks(ROWS))
         .zip(x.par_chunks(ROWS * dim))
@@ -51,6 +58,9 @@ pub fn backward(
 ) {
     let dim = weight.len();
     check(x.len(), dim, inverse_rms.len());
+    // Three for the sum along the row, five for what is added to `dx`, three for what is added to `dweight`.
+    let cost = || Cost::of(11 * x.len(), 4 * x.len() + inverse_rms.len() + 3 * dim);
+    let _metered = meter::span(Operation::RmsNorm, Pass::Backward, cost);
     let partial = &mut partial[..partial_len(inverse_rms.len(), dim)];
     dx.par_chunks_mut(ROWS * dim)
         .zip(partial.par_chunks_mut(dim))

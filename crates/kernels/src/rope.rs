@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use crate::isa;
+use crate::meter::{self, Cost, Operation, Pass};
 
 const ROWS: usize = 64;
 
@@ -47,6 +48,11 @@ pub enum Turn {
 pub fn rotate(x: &mut [f32], width: usize, heads: usize, positions: &[u32], table: &Table, turn: Turn) {
     assert_eq!(x.len(), width * positions.len(), "RoPE: rows and positions do not fit");
     assert!(heads * 2 * table.half <= width, "RoPE: {heads} heads do not fit in a row of {width}");
+    let pass = if turn == Turn::Forward { Pass::Forward } else { Pass::Backward };
+    let _metered = meter::span(Operation::Rope, pass, || {
+        let turned = positions.len() * heads * 2 * table.half;
+        Cost::of(3 * turned, 2 * turned + positions.len() * (2 * table.half + 1))
+    });
     x.par_chunks_mut(ROWS * width)
         .zip(positions.par_chunks(ROWS))
         .for_each(|(x, positions)| rotate_rows(x, width, heads, positions, table, turn));

@@ -4,11 +4,12 @@
 //! one overwrites, which spares a pass over memory to clear it. Shapes as in the forward.
 
 use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
+use kernels::meter::{self, Pass};
 use kernels::rope::Turn;
 use kernels::{attention, embedding, quant, reduce, rms_norm, rope, swiglu};
 
 use crate::forward::{
-    AttentionBuffers, Linear, LossSums, attention_half, feed_forward_half, final_norm, output_layer,
+    AttentionBuffers, Linear, LossSums, Storage, attention_half, feed_forward_half, final_norm, output_layer,
 };
 use crate::group::{Group, Solo};
 use crate::parameters::Parameters;
@@ -140,6 +141,7 @@ fn block(
         kept;
 
     // What the layer did not keep, by the forward's own functions.
+    let computed_before = meter::again();
     if again.attention() {
         let buffers = AttentionBuffers { normed, inverse_rms: attention_inverse_rms, qkv, out: attention };
         attention_half(config, &weights, x, buffers, positions, table, precision, |out, qkv| {
@@ -155,6 +157,7 @@ fn block(
     if again.feed_forward() {
         feed_forward_half(config, &weights, middle, normed, ffn_inverse_rms, gate_up, precision);
     }
+    drop(computed_before);
 
     // Feed-forward: x = middle + down(swiglu(gate_up(norm(middle)))).
     weights.down.input_gradient(hidden, dx, dim, precision);
@@ -228,19 +231,20 @@ impl Linear<'_> {
     fn input_gradient(&self, dx: &mut [f32], dy: &[f32], out: usize, precision: Precision) {
         let rows = dy.len() / out;
         let input = dx.len().checked_div(rows).unwrap_or(0);
-        match self {
-            Self::Plain(weights) => gemm(
+        let _metered = self.metered(Pass::InputGradient);
+        match &self.weights {
+            Storage::Plain(weights) => gemm(
                 precision,
                 ViewMut::new(dx, rows, input, input),
                 View::new(dy, rows, out, out),
                 View::new(weights, out, input, input),
                 Accumulate::Overwrite,
             ),
-            Self::Frozen(weights, adapters) => {
+            Storage::Frozen(weights, adapters) => {
                 quant::input_gradient(dx, dy, weights, precision, Accumulate::Overwrite);
                 adapters.input_gradient(dx, dy, out, precision);
             }
-            Self::Packed(_) => unreachable!("weights are packed for inference, which has no backward"),
+            Storage::Packed(_) => unreachable!("weights are packed for inference, which has no backward"),
         }
     }
 
@@ -256,18 +260,19 @@ impl Linear<'_> {
     ) {
         let rows = dy.len() / out;
         let input = x.len().checked_div(rows).unwrap_or(0);
-        match self {
-            Self::Plain(_) => gemm(
+        let _metered = self.metered(Pass::WeightGradient);
+        match &self.weights {
+            Storage::Plain(_) => gemm(
                 precision,
                 ViewMut::new(dweights, out, input, input),
                 View::new(dy, rows, out, out).transposed(),
                 View::new(x, rows, input, input),
                 accumulate,
             ),
-            Self::Frozen(_, adapters) => {
+            Storage::Frozen(_, adapters) => {
                 adapters.weight_gradient(dweights, dy, x, out, accumulate, precision);
             }
-            Self::Packed(_) => unreachable!("weights are packed for inference, which has no backward"),
+            Storage::Packed(_) => unreachable!("weights are packed for inference, which has no backward"),
         }
     }
 }

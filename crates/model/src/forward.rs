@@ -6,6 +6,7 @@
 
 use kernels::cross_entropy::LmHead;
 use kernels::gemm::{Accumulate, Packed, Precision, View, ViewMut, gemm, gemm_packed};
+use kernels::meter::{self, Pass};
 use kernels::rope::Turn;
 use kernels::{attention, cross_entropy, quant, reduce, rms_norm, rope, swiglu};
 
@@ -44,10 +45,16 @@ pub fn logits(
     let (tokens, vocab_size) = (batch.tokens(), parameters.config().vocab_size);
     let mut logits = vec![0.0; tokens * vocab_size];
     let lm_head = match parameters.lm_head(&layout) {
-        LmHead::Plain(weights) => Linear::Plain(weights),
-        LmHead::Frozen(weights) => Linear::Frozen(weights, LowRank::NONE),
+        LmHead::Plain(weights) => Storage::Plain(weights),
+        LmHead::Frozen(weights) => Storage::Frozen(weights, LowRank::NONE),
     };
-    lm_head.forward(&mut logits, &workspace.normed, vocab_size, precision, Accumulate::Overwrite);
+    Linear::new("output layer", lm_head).forward(
+        &mut logits,
+        &workspace.normed,
+        vocab_size,
+        precision,
+        Accumulate::Overwrite,
+    );
     Ok(logits)
 }
 
@@ -180,13 +187,14 @@ impl<'a> BlockWeights<'a> {
     /// Those of a block in a flat vector.
     pub(crate) fn plain(data: &'a [f32], places: &LayerRanges) -> Self {
         let part = |range: &std::ops::Range<usize>| &data[range.clone()];
+        let plain = |name, range| Linear::new(name, Storage::Plain(part(range)));
         Self {
             attention_norm: part(&places.attention_norm),
-            qkv: Linear::Plain(part(&places.qkv)),
-            output: Linear::Plain(part(&places.output)),
+            qkv: plain("qkv", &places.qkv),
+            output: plain("attention output", &places.output),
             ffn_norm: part(&places.ffn_norm),
-            gate_up: Linear::Plain(part(&places.gate_up)),
-            down: Linear::Plain(part(&places.down)),
+            gate_up: plain("gate_up", &places.gate_up),
+            down: plain("down", &places.down),
         }
     }
 }
@@ -285,9 +293,16 @@ pub(crate) fn feed_forward_half(
     weights.gate_up.forward(gate_up, normed, 2 * config.ffn_dim, precision, Accumulate::Overwrite);
 }
 
-/// A weight matrix `[out, in]`: as training holds it, packed once for inference (the same bits), or not trained itself.
+/// A linear layer without bias: a weight matrix `[out, in]` and what its products are called.
 #[derive(Clone, Copy)]
-pub enum Linear<'a> {
+pub struct Linear<'a> {
+    name: &'static str,
+    pub(crate) weights: Storage<'a>,
+}
+
+/// A weight matrix: as training holds it, packed once for inference (the same bits), or not trained itself.
+#[derive(Clone, Copy)]
+pub enum Storage<'a> {
     /// Row-major f32.
     Plain(&'a [f32]),
     /// Packed for the matrix product, in its precision.
@@ -296,7 +311,17 @@ pub enum Linear<'a> {
     Frozen(&'a quant::Matrix, LowRank<'a>),
 }
 
-impl Linear<'_> {
+impl<'a> Linear<'a> {
+    /// Products with these weights, which a [`meter`] knows under this name.
+    pub fn new(name: &'static str, weights: Storage<'a>) -> Self {
+        Self { name, weights }
+    }
+
+    /// What a product is for, to the end of the scope.
+    pub(crate) fn metered(&self, pass: Pass) -> meter::Labelled {
+        meter::label(self.name, pass)
+    }
+
     /// `y [T, out]` (=, or += where `accumulate` says so) `x [T, in] Wᵀ`.
     pub(crate) fn forward(
         &self,
@@ -309,15 +334,16 @@ impl Linear<'_> {
         let rows = y.len() / out;
         let input = x.len().checked_div(rows).unwrap_or(0);
         let view = View::new(x, rows, input, input);
-        match self {
-            Self::Plain(weights) => {
+        let _metered = self.metered(Pass::Forward);
+        match &self.weights {
+            Storage::Plain(weights) => {
                 let weights = View::new(weights, out, input, input);
                 gemm(precision, ViewMut::new(y, rows, out, out), view, weights.transposed(), accumulate);
             }
-            Self::Packed(weights) => {
+            Storage::Packed(weights) => {
                 gemm_packed(ViewMut::new(y, rows, out, out), view, weights, accumulate);
             }
-            Self::Frozen(weights, adapters) => {
+            Storage::Frozen(weights, adapters) => {
                 quant::forward(y, x, weights, precision, accumulate);
                 adapters.forward(y, x, out, precision);
             }

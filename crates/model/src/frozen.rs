@@ -7,7 +7,7 @@ use std::ops::Range;
 use kernels::cross_entropy::LmHead;
 use kernels::quant::{self, Format, Matrix};
 
-use crate::forward::{BlockWeights, Linear};
+use crate::forward::{BlockWeights, Linear, Storage};
 use crate::low_rank::LowRank;
 use crate::weights::Layout;
 use crate::{Config, Error, Weights};
@@ -155,13 +155,14 @@ impl Frozen {
         [qkv, output, gate_up, down]: [LowRank<'a>; 4],
     ) -> BlockWeights<'a> {
         let layer = &self.layers[index];
+        let frozen = |name, matrix, adapters| Linear::new(name, Storage::Frozen(matrix, adapters));
         BlockWeights {
             attention_norm: &layer.attention_norm,
-            qkv: Linear::Frozen(&layer.qkv, qkv),
-            output: Linear::Frozen(&layer.output, output),
+            qkv: frozen("qkv", &layer.qkv, qkv),
+            output: frozen("attention output", &layer.output, output),
             ffn_norm: &layer.ffn_norm,
-            gate_up: Linear::Frozen(&layer.gate_up, gate_up),
-            down: Linear::Frozen(&layer.down, down),
+            gate_up: frozen("gate_up", &layer.gate_up, gate_up),
+            down: frozen("down", &layer.down, down),
         }
     }
 

@@ -7,7 +7,7 @@ use kernels::attention::{CachedQueries, forward_cached};
 use kernels::gemm::{Accumulate, Packed, Precision, View};
 use kernels::{embedding, rms_norm, rope};
 
-use crate::forward::{BlockBuffers, BlockWeights, Linear, block};
+use crate::forward::{BlockBuffers, BlockWeights, Linear, Storage, block};
 use crate::group::Solo;
 use crate::weights::Layout;
 use crate::workspace::attention_shape;
@@ -246,11 +246,11 @@ impl Llama {
         for (index, layer) in self.layers.iter().enumerate() {
             let weights = BlockWeights {
                 attention_norm: &layer.attention_norm,
-                qkv: Linear::Packed(&layer.qkv),
-                output: Linear::Packed(&layer.output),
+                qkv: Linear::new("qkv", Storage::Packed(&layer.qkv)),
+                output: Linear::new("attention output", Storage::Packed(&layer.output)),
                 ffn_norm: &layer.ffn_norm,
-                gate_up: Linear::Packed(&layer.gate_up),
-                down: Linear::Packed(&layer.down),
+                gate_up: Linear::new("gate_up", Storage::Packed(&layer.gate_up)),
+                down: Linear::new("down", Storage::Packed(&layer.down)),
             };
             let buffers = BlockBuffers {
                 normed,
@@ -317,7 +317,7 @@ impl Llama {
         let normed = &mut normed[..rows * dim];
         rms_norm::forward(normed, &mut inverse_rms[..rows], hidden, &self.final_norm, norm_eps);
         logits.resize(rows * vocab_size, 0.0);
-        let lm_head = Linear::Packed(&self.lm_head);
+        let lm_head = Linear::new("output layer", Storage::Packed(&self.lm_head));
         lm_head.forward(logits, normed, vocab_size, self.precision, Accumulate::Overwrite);
         Logits { values: logits, vocab_size }
     }

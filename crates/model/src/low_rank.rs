@@ -11,6 +11,7 @@ use std::thread::LocalKey;
 use kernels::buffer::Buffer;
 use kernels::dropout::Dropout;
 use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
+use kernels::meter::{self, Pass};
 
 thread_local! {
     /// `[T, n r]`, for whichever adapter is at work; grows to the largest and stays.
@@ -18,6 +19,9 @@ thread_local! {
     /// `[T, in]`: an input after dropout, or its gradient before; grows to the largest and stays.
     static DROPPED: Cell<Buffer> = Cell::new(Buffer::default());
 }
+
+/// What a meter calls the products of all adapters together.
+const ROLE: &str = "adapters";
 
 /// The adapters beside one matrix `[out, in]`.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +48,7 @@ impl LowRank<'_> {
             return;
         }
         let tokens = y.len() / out;
+        let _metered = meter::label(ROLE, Pass::Forward);
         self.after_dropout(x, |x| {
             self.inner(tokens, |inner| {
                 self.inner_from_input(inner, x, tokens, precision);
@@ -65,6 +70,7 @@ impl LowRank<'_> {
             return;
         }
         let tokens = dy.len() / out;
+        let _metered = meter::label(ROLE, Pass::InputGradient);
         let input = dx.len() / tokens.max(1);
         self.inner(tokens, |inner| {
             self.inner_from_gradient(inner, dy, out, tokens, precision);
@@ -97,6 +103,7 @@ impl LowRank<'_> {
             return;
         }
         let tokens = dy.len() / out;
+        let _metered = meter::label(ROLE, Pass::WeightGradient);
         let input = x.len() / tokens.max(1);
         self.after_dropout(x, |x| {
             self.inner(tokens, |inner| {

@@ -8,6 +8,7 @@ use super::tile::{KEYS, Seen, Shared, with_scratch};
 use crate::gemm::{self, Accumulate, Precision, View, ViewMut, gemm_serial};
 use crate::isa;
 use crate::math::{exp, map_lanes_of, sum_lanes};
+use crate::meter::{self, Operation, Pass};
 
 /// What the forward read and wrote, and the gradient of its output.
 #[derive(Clone, Copy)]
@@ -33,6 +34,9 @@ pub fn backward(dqkv: &mut [f32], saved: Saved, seq_len: usize, shape: Shape, pr
     assert!(dqkv.len() == tokens * shape.width() && saved.qkv.len() == dqkv.len());
     assert!(saved.out.len() == tokens * shape.heads * shape.head_dim && saved.dout.len() == saved.out.len());
     assert!(saved.log_sums.len() == tokens * shape.heads && tokens.is_multiple_of(seq_len));
+    let _metered = meter::span(Operation::Attention, Pass::Backward, || {
+        shape.cost(saved.document_starts, seq_len, Pass::Backward)
+    });
     let dqkv = Shared::new(dqkv);
     (0..tokens / seq_len * shape.kv_heads).into_par_iter().for_each(|task| {
         let (sequence, kv_head) = (task / shape.kv_heads, task % shape.kv_heads);

@@ -6,6 +6,7 @@ use super::Shape;
 use super::forward::Tile;
 use super::tile::Shared;
 use crate::gemm::Precision;
+use crate::meter::{self, Cost, Operation, Pass};
 
 /// The new tokens of one sequence, and its keys and values so far, the new ones included.
 pub struct CachedQueries<'a> {
@@ -28,6 +29,16 @@ pub struct CachedQueries<'a> {
 /// A token's result does not depend on what else is in the call, nor on how a prompt was cut into calls.
 pub fn forward_cached(sequences: &mut [CachedQueries], shape: Shape, precision: Precision) {
     let (kv_width, out_width) = (shape.kv_heads * shape.head_dim, shape.heads * shape.head_dim);
+    let _metered = meter::span(Operation::Attention, Pass::Forward, || {
+        let (mut pairs, mut values) = (0, 0);
+        for sequence in &*sequences {
+            let tokens = sequence.out.len() / out_width;
+            // The n-th new token sees the first ones and n of its own.
+            pairs += tokens * sequence.first + tokens * (tokens + 1) / 2;
+            values += 2 * tokens * out_width + 2 * (sequence.first + tokens) * kv_width;
+        }
+        Cost::of(4 * pairs * out_width, values)
+    });
     sequences.par_iter_mut().for_each(|sequence| {
         let tokens = sequence.out.len() / out_width;
         let end = sequence.first + tokens;

@@ -7,6 +7,7 @@ use super::tile::{KEYS, Seen, Shared, with_scratch};
 use crate::gemm::{self, Accumulate, Precision, View, ViewMut, gemm_serial};
 use crate::isa;
 use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
+use crate::meter::{self, Operation, Pass};
 
 /// Writes `out [T, H C]` and the log of each softmax's denominator, `log_sums [T, H]`, from `qkv [T, (H+2K) C]`,
 /// which is rotated already. `T` is any number of rows of `seq_len` tokens; `document_starts [T]` counts within
@@ -26,6 +27,9 @@ pub fn forward(
     let tokens = document_starts.len();
     assert!(qkv.len() == tokens * width && out.len() == tokens * out_width, "attention: shapes do not fit");
     assert!(log_sums.len() == tokens * shape.heads && tokens.is_multiple_of(seq_len));
+    let _metered = meter::span(Operation::Attention, Pass::Forward, || {
+        shape.cost(document_starts, seq_len, Pass::Forward)
+    });
     let tile = shape.tile_rows();
     let tiles = seq_len.div_ceil(tile);
     let (out, log_sums) = (Shared::new(out), Shared::new(log_sums));

@@ -4,6 +4,7 @@ use super::kernel::{self, Kernel};
 use super::product::{Product, Right, right_strip};
 use super::scratch::Words;
 use super::{Accumulate, Precision, View, ViewMut};
+use crate::meter::{self, Cost};
 
 /// A matrix B in the order in which the kernel of this processor reads it: f32, or bf16 in half the memory.
 pub struct Packed {
@@ -81,6 +82,7 @@ impl Panels {
 /// # Panics
 /// When the three shapes do not fit together.
 pub fn gemm_packed(c: ViewMut, a: View, b: &Packed, accumulate: Accumulate) {
+    let _metered = meter::product(|| Cost::product(&c, &a, b.bytes(), accumulate));
     let right = Right::Packed(b.panels(), b.rows(), b.cols());
     Product::new(b.kernel, c, a, right, accumulate).run(rayon::current_num_threads());
 }

@@ -5,6 +5,7 @@ mod determinism;
 mod golden;
 mod hf_files;
 mod inference;
+mod metered;
 mod parallel;
 mod peft;
 mod recompute;
