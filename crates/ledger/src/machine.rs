@@ -36,6 +36,11 @@ impl Machine {
     }
 }
 
+/// The most memory that this process held at once, in bytes, as the kernel counts it; `None` where it does not say.
+pub fn peak_memory() -> Option<u64> {
+    peak(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
 /// The commit this program was built from, with `-development` after it where later commits may be in it, or
 /// `unknown`.
 pub fn commit() -> &'static str {
@@ -66,7 +71,15 @@ fn processor(cpuinfo: &str) -> Option<String> {
 }
 
 fn memory(meminfo: &str) -> Option<u64> {
-    let kibibytes: u64 = value(meminfo, "MemTotal")?.strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes(meminfo, "MemTotal")
+}
+
+fn peak(status: &str) -> Option<u64> {
+    kibibytes(status, "VmHWM")
+}
+
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let kibibytes: u64 = value(text, key)?.strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
 
@@ -93,6 +106,8 @@ mod tests {
             assert_eq!(memory(odd), None, "{odd}");
         }
         assert_eq!(processor("processor: 0\n"), None);
+        assert_eq!(peak("VmPeak:\t  9 kB\nVmHWM:\t  1204 kB\nVmRSS:\t 7 kB\n"), Some(1204 * 1024));
+        assert_eq!(peak("VmRSS:\t 7 kB\n"), None);
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl<'a> BlockWeights<'a> {
         Self {
             attention_norm: part(&places.attention_norm),
             qkv: plain("qkv", &places.qkv),
-            output: plain("attention output", &places.output),
+            output: plain("attn output", &places.output),
             ffn_norm: part(&places.ffn_norm),
             gate_up: plain("gate_up", &places.gate_up),
             down: plain("down", &places.down),

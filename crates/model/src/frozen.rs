@@ -159,7 +159,7 @@ impl Frozen {
         BlockWeights {
             attention_norm: &layer.attention_norm,
             qkv: frozen("qkv", &layer.qkv, qkv),
-            output: frozen("attention output", &layer.output, output),
+            output: frozen("attn output", &layer.output, output),
             ffn_norm: &layer.ffn_norm,
             gate_up: frozen("gate_up", &layer.gate_up, gate_up),
             down: frozen("down", &layer.down, down),

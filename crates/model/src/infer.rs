@@ -247,7 +247,7 @@ impl Llama {
             let weights = BlockWeights {
                 attention_norm: &layer.attention_norm,
                 qkv: Linear::new("qkv", Storage::Packed(&layer.qkv)),
-                output: Linear::new("attention output", Storage::Packed(&layer.output)),
+                output: Linear::new("attn output", Storage::Packed(&layer.output)),
                 ffn_norm: &layer.ffn_norm,
                 gate_up: Linear::new("gate_up", Storage::Packed(&layer.gate_up)),
                 down: Linear::new("down", Storage::Packed(&layer.down)),

@@ -208,9 +208,13 @@ impl Workspace {
         let floats = buffers.iter().map(|buffer| buffer.len()).sum::<usize>()
             + self.losses.len()
             + self.norm_partial.len();
-        let layers: usize = self.saved.iter().chain([&self.shared]).map(Saved::bytes).sum();
         let positions = self.positions.len() * size_of::<u32>();
-        layers + floats * size_of::<f32>() + positions + self.output.bytes()
+        self.activation_bytes() + floats * size_of::<f32>() + positions + self.output.bytes()
+    }
+
+    /// Of these, the bytes of what the layers keep from their forward for their backward, and share where they do not.
+    pub fn activation_bytes(&self) -> usize {
+        self.saved.iter().chain([&self.shared]).map(Saved::bytes).sum()
     }
 
     /// Each token's cross-entropy of the last pass, in nats, 0 where its weight is 0: `[T]`.

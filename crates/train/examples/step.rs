@@ -12,11 +12,12 @@ mod shared;
 
 use std::time::{Duration, Instant};
 
+use model::Weights;
 use model::recompute::{Again, Recompute};
-use model::{Config, Weights};
 use serde_json::json;
+use train::bench::Shape;
 use train::settings::Precision;
-use train::{Settings, Size, Stepper};
+use train::{Plan, Settings, Stepper};
 
 use shared::{Failure, dtype, fill, fill_batch, peak_rss_mib, precision, rows_and_length};
 
@@ -73,19 +74,8 @@ fn arguments() -> Result<Arguments, Failure> {
     Ok(arguments)
 }
 
-/// The model, rows and tokens a row of a shape of `bench/README.md`.
-fn shape(name: &str) -> Result<(Config, usize, usize), Failure> {
-    Ok(match name {
-        "nano" => (Config { vocab_size: 256, ffn_dim: 128, ..Size::Nano.plan().model }, 2, 32),
-        "small" => (Size::Tiny.plan().model, 8, 256),
-        "big" => (Size::Small.plan().model, 2, 512),
-        "wide" => (Config { layers: 2, rope_scaling: None, ..Size::B1.plan().model }, 1, 2048),
-        _ => return Err(format!("--shape is nano, small, big or wide, not {name}").into()),
-    })
-}
-
 fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
-    let (config, rows, seq_len) = shape(&arguments.shape)?;
+    let Plan { model: config, rows, seq_len, .. } = arguments.shape.parse::<Shape>()?.plan();
     let (rows, seq_len) = arguments.tokens.unwrap_or((rows, seq_len));
     let mut weights = Weights::zeros(&config)?;
     for tensor in model::weights::tensors(&config) {

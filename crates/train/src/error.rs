@@ -11,6 +11,9 @@ pub enum Error {
     /// A model size that does not exist.
     #[error("no model size is called {0:?}")]
     UnknownSize(String),
+    /// A shape for measuring that does not exist.
+    #[error("no shape is called {0:?}")]
+    UnknownShape(String),
     /// The parts of a training job do not fit together.
     #[error("{stage} cannot begin: {reason}")]
     Job {
@@ -77,6 +80,7 @@ impl Error {
                 "correct these values in the recipe's [train] section or in --set".to_owned()
             }
             Self::UnknownSize(_) => format!("choose one of {}", crate::Size::NAMES.join(", ")),
+            Self::UnknownShape(_) => format!("choose one of {}", crate::bench::Shape::NAMES.join(", ")),
             Self::Job { .. } => return None,
             Self::TooFewTokens { .. } => {
                 "add sources, or choose a smaller --size or train.seq_len".to_owned()

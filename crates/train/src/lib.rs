@@ -4,6 +4,7 @@
 //! decides what is computed next, and what is on disk when the machine goes away.
 
 pub mod batches;
+pub mod bench;
 pub mod checkpoint;
 mod error;
 pub mod optimizer;

@@ -173,8 +173,12 @@ impl Settings {
 
     /// The size's plan with this section's numbers in place of its own.
     pub fn plan(&self, size: Size) -> Result<Plan, Error> {
+        self.over(size.plan())
+    }
+
+    /// Another plan with this section's numbers in place of its own.
+    pub fn over(&self, plan: Plan) -> Result<Plan, Error> {
         self.validate()?;
-        let plan = size.plan();
         let seq_len = self.seq_len.unwrap_or(plan.seq_len);
         let mut model = plan.model;
         model.max_seq_len = model.max_seq_len.max(seq_len);

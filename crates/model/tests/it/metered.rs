@@ -59,7 +59,7 @@ fn every_product_is_known_by_its_role() {
     let size = |a: usize, b: usize| (a * b) as u64;
     for (role, layers, weights) in [
         ("qkv", 3, size(config.qkv_dim(), config.dim)),
-        ("attention output", 3, size(config.dim, config.attention_dim())),
+        ("attn output", 3, size(config.dim, config.attention_dim())),
         ("gate_up", 3, size(2 * config.ffn_dim, config.dim)),
         ("down", 3, size(config.dim, config.ffn_dim)),
         ("output layer", 1, size(config.vocab_size, config.dim)),
@@ -88,9 +88,7 @@ fn every_product_is_known_by_its_role() {
 #[test]
 fn what_is_computed_again_is_named_so() {
     let (nothing, all) = (pass(Again::Nothing), pass(Again::All));
-    for (role, calls) in
-        [("qkv", 3), ("attention output", 3), ("gate_up", 3), ("down", 0), ("output layer", 0)]
-    {
+    for (role, calls) in [("qkv", 3), ("attn output", 3), ("gate_up", 3), ("down", 0), ("output layer", 0)] {
         assert_eq!(product(&nothing, role, Pass::Forward, true).0, 0, "{role}");
         assert_eq!(product(&all, role, Pass::Forward, true).0, calls, "{role}");
         assert_eq!(product(&all, role, Pass::Forward, false), product(&nothing, role, Pass::Forward, false));

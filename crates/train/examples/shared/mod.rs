@@ -1,6 +1,7 @@
 //! What the timed steps have in common: options, tokens and values that follow from their names, and the memory's peak.
 
 use model::{Batch, Config, TensorSpec};
+use train::bench::TwoDocuments;
 use train::settings::Precision;
 
 /// Why an example ended early.
@@ -32,7 +33,7 @@ pub fn dtype(precision: kernels::gemm::Precision) -> &'static str {
 /// Fills a batch that every step trains on: two documents a row, the second from three eighths on.
 pub fn fill_batch(batch: &mut Batch, config: &Config) {
     let seq_len = batch.seq_len;
-    let boundary = seq_len * 3 / 8;
+    let boundary = TwoDocuments::second(seq_len);
     let tokens: Vec<u32> = (0..batch.rows * (seq_len + 1))
         .map(|i| (hashed("tokens", i as u64) % config.vocab_size as u64) as u32)
         .collect();
@@ -70,7 +71,5 @@ fn hashed(name: &str, index: u64) -> u64 {
 
 /// The most memory that the process held at once; 0 where the system does not say.
 pub fn peak_rss_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+    ledger::machine::peak_memory().unwrap_or(0) >> 20
 }
