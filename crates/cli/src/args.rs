@@ -1,10 +1,10 @@
 //! The command line: every verb with its options and an example. The help is written to be read from top to bottom.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
 /// Raise a Llama: from your documents to your own assistant, with one program.
 #[derive(Debug, Parser)]
@@ -55,6 +55,8 @@ pub enum Verb {
     Report(Report),
     #[command(subcommand)]
     Tokenizer(Tokenizer),
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// Raise a model: curate, tokenizer, pack, pretrain, sft, eval, report.
@@ -273,6 +275,61 @@ pub enum Tokenizer {
         #[arg(value_name = "ID")]
         ids: Vec<u32>,
     },
+}
+
+/// Measure what this machine makes of a recipe.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    Train(BenchTrain),
+}
+
+/// Measure a training step: tokens a second, share of the machine's peak, memory, and time by operation.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Measure a training step: tokens a second, share of the machine's peak, memory, and time by operation.\n\n\
+        The recipe's model with random weights takes the very steps that training takes, on random tokens in documents \
+        of a run's lengths; nothing is written. Each operation's time stands beside its roofline: the least time that its \
+        arithmetic takes at the peak, or its bytes at the memory's speed, both measured here. Nothing else should run on \
+        the machine meanwhile.",
+    after_long_help = "Examples:\n  \
+        alti bench train\n  \
+        alti bench train recipes/tiny.toml --steps 50\n  \
+        alti bench train runs/tiny --set train.recompute=all\n  \
+        alti bench train --set size=small --set train.rows=2 --set train.accumulation=4\n  \
+        alti bench train --shape big --precision f32 --threads 1\n  \
+        alti bench train --json | jq '.breakdown.operations[] | [.name, .seconds, .roofline]'"
+)]
+pub struct BenchTrain {
+    /// A recipe, or a run's folder, whose documents' lengths are then taken too. [default: what `alti raise` does]
+    #[arg(value_name = "RECIPE", conflicts_with = "shape")]
+    pub recipe: Option<PathBuf>,
+    /// A shape of bench/README.md instead of a recipe: small, big or wide.
+    #[arg(long, value_name = "SHAPE")]
+    pub shape: Option<String>,
+    /// Measured steps, after two to warm up.
+    #[arg(long, default_value = "10", value_name = "N")]
+    pub steps: NonZeroU32,
+    /// Threads. [default: all processors]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// The arithmetic of the products: bf16 or f32. [default: what the recipe says]
+    #[arg(long, value_name = "PRECISION", hide_possible_values = true)]
+    pub precision: Option<Arithmetic>,
+    /// One setting, as in a recipe: section.key=value; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arithmetic of matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Arithmetic {
+    /// bf16 factors, f32 sums.
+    Bf16,
+    /// f32.
+    F32,
 }
 
 #[cfg(test)]

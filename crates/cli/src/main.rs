@@ -1,6 +1,7 @@
 //! `alti`: raise a Llama. This file only reads the command line and hands over to the verb.
 
 mod args;
+mod bench;
 mod chat;
 mod errors;
 mod interrupt;
@@ -48,6 +49,7 @@ fn run(verb: &Verb, shown: &Shown) -> Result<(), Error> {
         Verb::Eval(args) => raise::eval(args, shown),
         Verb::Report(args) => report::report(args, shown),
         Verb::Tokenizer(args) => tokenizers::tokenizer(args, shown),
+        Verb::Bench(args) => bench::bench(args, shown),
     }
 }
 

@@ -36,7 +36,8 @@ pub fn adamw(parameters: &mut [f32], gradients: &[f32], first: &mut [f32], secon
         "AdamW: parameters, gradients and moments differ in length"
     );
     // One for the scale, three and four for the moments, seven for the parameter. The gradient is only read.
-    let _metered = meter::span(Operation::AdamW, Pass::Whole, || Cost::of(15 * length, 7 * length));
+    let _metered =
+        meter::span(Operation::AdamW, Pass::Whole, || Cost::of(15 * length, 4 * length, 3 * length));
     parameters
         .par_chunks_mut(BLOCK)
         .zip(gradients.par_chunks(BLOCK))

@@ -47,9 +47,12 @@ impl Shape {
         let (tokens, out) = (document_starts.len(), self.heads * self.head_dim);
         match pass {
             // Read are queries, keys, values and starts; written the output and its sums.
-            Pass::Forward => Cost::of(4 * pairs, tokens * (self.width() + out + self.heads + 1)),
+            Pass::Forward => Cost::of(4 * pairs, tokens * (self.width() + 1), tokens * (out + self.heads)),
             // Read are all of these and the output's gradient; written are the gradients of the first three.
-            _ => Cost::of(10 * pairs, tokens * (2 * self.width() + 2 * out + self.heads + 1)),
+            _ => {
+                let read = tokens * (self.width() + 2 * out + self.heads + 1);
+                Cost::of(10 * pairs, read, tokens * self.width())
+            }
         }
     }
 

@@ -251,9 +251,11 @@ fn cost(tokens: usize, vocab_size: usize, columns: usize, gradients: bool) -> Co
     let logits = tokens * vocab_size;
     // The last part is still there when the second pass begins.
     let again = tokens * ((vocab_size - 1) / columns * columns);
-    let (flops, values) =
-        if gradients { (6 * logits + 2 * again, 2 * logits + again) } else { (4 * logits, logits) };
-    Cost::of(flops, values + 3 * tokens)
+    if gradients {
+        Cost::of(6 * logits + 2 * again, logits + again + 2 * tokens, logits + tokens)
+    } else {
+        Cost::of(4 * logits, logits + 2 * tokens, tokens)
+    }
 }
 
 /// Some tokens, and the part of their logits that is being worked on.

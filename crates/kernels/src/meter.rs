@@ -133,22 +133,24 @@ pub struct Cost {
     /// Floating-point operations as the formula is written: a multiplication and an addition are two, and an
     /// exponential, a root or a division is one.
     pub flops: u64,
-    /// Bytes of its operands, each read once, and of its results, each written once, as they lie in memory.
-    pub bytes: u64,
+    /// Bytes of its operands as they lie in memory, each read once.
+    pub read: u64,
+    /// Bytes of its results, each written once.
+    pub written: u64,
 }
 
 impl Cost {
-    /// `flops`, and `values` of four bytes read or written.
-    pub(crate) fn of(flops: usize, values: usize) -> Self {
-        Self { flops: flops as u64, bytes: 4 * values as u64 }
+    /// `flops`, and values of four bytes that are read and written.
+    pub(crate) fn of(flops: usize, read: usize, written: usize) -> Self {
+        Self { flops: flops as u64, read: 4 * read as u64, written: 4 * written as u64 }
     }
 
     /// Of a matrix product whose right operand takes `right` bytes.
     pub(crate) fn product(c: &ViewMut, a: &View, right: usize, accumulate: Accumulate) -> Self {
         let (rows, cols, depth) = (c.rows(), c.cols(), a.cols());
-        let results = if accumulate == Accumulate::Add { 2 } else { 1 };
-        let bytes = 4 * (rows * depth + results * rows * cols) + right;
-        Self { flops: 2 * (rows * cols * depth) as u64, bytes: bytes as u64 }
+        let sums = if accumulate == Accumulate::Add { rows * cols } else { 0 };
+        let cost = Self::of(2 * rows * cols * depth, rows * depth + sums, rows * cols);
+        Self { read: cost.read + right as u64, ..cost }
     }
 }
 
@@ -236,7 +238,8 @@ impl Recorder {
                 entry.calls += 1;
                 entry.time += time;
                 entry.cost.flops += cost.flops;
-                entry.cost.bytes += cost.bytes;
+                entry.cost.read += cost.read;
+                entry.cost.written += cost.written;
             }
             None => self.entries.push(Entry { name, calls: 1, time, cost }),
         }

@@ -125,7 +125,7 @@ impl Matrix {
     /// What it costs to make `values` of its values f32: to read them as they are kept, and to write them.
     fn cost_of(&self, values: usize) -> Cost {
         let kept = self.bytes() as u64 * values as u64 / (self.rows * self.cols).max(1) as u64;
-        Cost { flops: values as u64, bytes: kept + 4 * values as u64 }
+        Cost { flops: values as u64, read: kept, written: 4 * values as u64 }
     }
 
     /// Bytes in memory.

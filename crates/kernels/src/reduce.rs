@@ -12,7 +12,7 @@ const GROUP: usize = 64;
 
 /// Sum of squares: f32 lanes within a block of 16,384 values, f64 over the blocks, in order.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
-    let cost = || Cost::of(2 * values.len(), values.len());
+    let cost = || Cost::of(2 * values.len(), values.len(), 0);
     let _metered = meter::span(Operation::SumOfSquares, Pass::Whole, cost);
     let mut total = 0.0;
     for group in values.chunks(BLOCK * GROUP) {
@@ -27,13 +27,13 @@ pub fn sum_of_squares(values: &[f32]) -> f64 {
 
 /// Fills with zeros on all threads.
 pub fn zero(values: &mut [f32]) {
-    let _metered = meter::span(Operation::Zero, Pass::Whole, || Cost::of(0, values.len()));
+    let _metered = meter::span(Operation::Zero, Pass::Whole, || Cost::of(0, 0, values.len()));
     values.par_chunks_mut(BLOCK).for_each(|block| block.fill(0.0));
 }
 
 /// Copies on all threads.
 pub fn copy(to: &mut [f32], from: &[f32]) {
-    let _metered = meter::span(Operation::Copy, Pass::Whole, || Cost::of(0, 2 * to.len()));
+    let _metered = meter::span(Operation::Copy, Pass::Whole, || Cost::of(0, from.len(), to.len()));
     to.par_chunks_mut(BLOCK).zip(from.par_chunks(BLOCK)).for_each(|(to, from)| to.copy_from_slice(from));
 }
 

@@ -17,7 +17,7 @@ pub fn forward(y: &mut [f32], inverse_rms: &mut [f32], x: &[f32], weight: &[f32]
     let dim = weight.len();
     check(x.len(), dim, inverse_rms.len());
     // The square and its sum, and two multiplications.
-    let cost = || Cost::of(4 * x.len(), 2 * x.len() + inverse_rms.len() + dim);
+    let cost = || Cost::of(4 * x.len(), x.len() + dim, y.len() + inverse_rms.len());
     let _metered = meter::span(Operation::RmsNorm, Pass::Forward, cost);
     y.par_chunks_mut(ROWS * dim)
         .zip(inverse_rms.par_chunks_mut(ROWS))
@@ -30,7 +30,7 @@ pub fn again(y: &mut [f32], x: &[f32], inverse_rms: &[f32], weight: &[f32]) {
     let dim = weight.len();
     check(x.len(), dim, inverse_rms.len());
     let _again = meter::again();
-    let cost = || Cost::of(2 * x.len(), 2 * x.len() + inverse_rms.len() + dim);
+    let cost = || Cost::of(2 * x.len(), x.len() + inverse_rms.len() + dim, y.len());
     let _metered = meter::span(Operation::RmsNorm, Pass::Forward, cost);
     y.par_chunks_mut(ROWS * dim)
         .zip(inverse_rms.par_chunks(ROWS))
@@ -59,7 +59,7 @@ pub fn backward(
     let dim = weight.len();
     check(x.len(), dim, inverse_rms.len());
     // Three for the sum along the row, five for what is added to `dx`, three for what is added to `dweight`.
-    let cost = || Cost::of(11 * x.len(), 4 * x.len() + inverse_rms.len() + 3 * dim);
+    let cost = || Cost::of(11 * x.len(), 3 * x.len() + inverse_rms.len() + 2 * dim, dx.len() + dim);
     let _metered = meter::span(Operation::RmsNorm, Pass::Backward, cost);
     let partial = &mut partial[..partial_len(inverse_rms.len(), dim)];
     dx.par_chunks_mut(ROWS * dim)

@@ -51,7 +51,7 @@ pub fn rotate(x: &mut [f32], width: usize, heads: usize, positions: &[u32], tabl
     let pass = if turn == Turn::Forward { Pass::Forward } else { Pass::Backward };
     let _metered = meter::span(Operation::Rope, pass, || {
         let turned = positions.len() * heads * 2 * table.half;
-        Cost::of(3 * turned, 2 * turned + positions.len() * (2 * table.half + 1))
+        Cost::of(3 * turned, turned + positions.len() * (2 * table.half + 1), turned)
     });
     x.par_chunks_mut(ROWS * width)
         .zip(positions.par_chunks(ROWS))

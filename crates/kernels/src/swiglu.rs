@@ -12,7 +12,7 @@ const ROWS: usize = 32;
 pub fn forward(y: &mut [f32], gate_up: &[f32], ffn_dim: usize) {
     assert_eq!(gate_up.len(), 2 * y.len(), "SwiGLU: gate and up together are twice the output");
     // Three for the sigmoid, two multiplications.
-    let cost = || Cost::of(5 * y.len(), 3 * y.len());
+    let cost = || Cost::of(5 * y.len(), gate_up.len(), y.len());
     let _metered = meter::span(Operation::SwiGlu, Pass::Forward, cost);
     y.par_chunks_mut(ROWS * ffn_dim)
         .zip(gate_up.par_chunks(ROWS * 2 * ffn_dim))
@@ -26,7 +26,7 @@ pub fn forward(y: &mut [f32], gate_up: &[f32], ffn_dim: usize) {
 /// cheaper to compute again than to keep, and the gradient for what came before.
 pub fn backward(gate_up: &mut [f32], y_and_dy: &mut [f32], ffn_dim: usize) {
     assert_eq!(gate_up.len(), 2 * y_and_dy.len(), "SwiGLU: gate and up together are twice the output");
-    let cost = || Cost::of(11 * y_and_dy.len(), 6 * y_and_dy.len());
+    let cost = || Cost::of(11 * y_and_dy.len(), 3 * y_and_dy.len(), 3 * y_and_dy.len());
     let _metered = meter::span(Operation::SwiGlu, Pass::Backward, cost);
     gate_up
         .par_chunks_mut(ROWS * 2 * ffn_dim)

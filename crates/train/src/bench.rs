@@ -108,8 +108,10 @@ pub struct Share {
     pub seconds: f64,
     /// Floating-point operations.
     pub flops: f64,
-    /// Bytes that must be read or written at least.
-    pub bytes: f64,
+    /// Bytes that must be read at least.
+    pub read: f64,
+    /// Bytes that must be written at least.
+    pub written: f64,
 }
 
 impl Measured {
@@ -155,14 +157,16 @@ impl Breakdown {
                 calls: entry.calls as f64 / count,
                 seconds: entry.time.as_secs_f64() / count,
                 flops: entry.cost.flops as f64 / count,
-                bytes: entry.cost.bytes as f64 / count,
+                read: entry.cost.read as f64 / count,
+                written: entry.cost.written as f64 / count,
             };
             match operations.iter_mut().find(|share| share.name == one.name) {
                 Some(share) => {
                     share.calls += one.calls;
                     share.seconds += one.seconds;
                     share.flops += one.flops;
-                    share.bytes += one.bytes;
+                    share.read += one.read;
+                    share.written += one.written;
                 }
                 None => operations.push(one),
             }

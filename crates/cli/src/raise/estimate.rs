@@ -59,7 +59,7 @@ pub fn refuse(plan: &Plan) -> Result<(), Error> {
             bytes(needed),
             bytes(machine.memory)
         ),
-        hint: "choose a smaller --size".to_owned(),
+        hint: "choose a smaller size".to_owned(),
     })
 }
 

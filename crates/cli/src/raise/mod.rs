@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use align::tasks::{Item, Tasks};
 use corpus::registry::{Package, packages, packages_in};
+pub use estimate::refuse;
 use ledger::digest::Digest;
 use ledger::run::{Run, StageRecord};
 use ledger::seed::Seed;
@@ -231,7 +232,7 @@ fn begin<'a>(root: &Path, recipe: &'a Recipe, shown: &'a Shown) -> Result<Contex
     let mut plan = recipe.train.plan(size)?;
     plan.model.vocab_size = recipe.tokenizer.vocab_size.unwrap_or(plan.model.vocab_size);
     // Before anything is written: a run that cannot be trained here is not begun.
-    estimate::refuse(&plan)?;
+    refuse(&plan)?;
     let run = Run::open_or_create(root, recipe.seed)?;
     let context = Context { run, recipe, plan, seed: Seed(recipe.seed), shown, packages: OnceCell::new() };
     atomic::write(&context.run.resolved(), recipe.resolved(&context.plan).to_toml()?.as_bytes())?;

@@ -1,6 +1,7 @@
 //! The whole way, with the real program: raise a model from a corpus made on the spot, talk to it, serve it; then kill
 //! the program in each stage and see that it ends with the same weights.
 
+mod bench;
 mod corpus;
 
 use std::fs;
@@ -143,6 +144,7 @@ fn the_whole_way() {
         serde_json::from_str(&place.run(&["status", "runs/calm", "--json"])).unwrap();
     assert_eq!(json["seed"], 42);
 
+    bench::run(&place);
     lineage(&run);
     report(&run);
     talk(&place);
@@ -326,6 +328,12 @@ fn mistakes_are_named_with_a_hint() {
         (&["chat", "nowhere"][..], 1, "nowhere"),
         (&["chat", "empty"][..], 2, "neither a run nor a model"),
         (&["status", "empty"][..], 1, "not a run"),
+        (&["bench", "train", "wrong.toml"][..], 2, "wrong.toml:3: unknown field `learning_rat`"),
+        (&["bench", "train", "empty"][..], 2, "the folder empty is no run"),
+        (&["bench", "train", "--shape", "tall"][..], 1, "no shape is called \"tall\""),
+        (&["bench", "train", "--shape", "nano", "--set", "size=tiny"][..], 2, "both choose the model"),
+        (&["bench", "train", "--set", "train.rows=0"][..], 2, "rows is 0"),
+        (&["bench", "train", "--set", "size=405b"][..], 2, "this machine has"),
     ] {
         let said = place.fails(args, code);
         assert!(said.contains(wanted) && said.contains("hint:"), "alti {args:?} said:\n{said}");

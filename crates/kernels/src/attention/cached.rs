@@ -30,14 +30,15 @@ pub struct CachedQueries<'a> {
 pub fn forward_cached(sequences: &mut [CachedQueries], shape: Shape, precision: Precision) {
     let (kv_width, out_width) = (shape.kv_heads * shape.head_dim, shape.heads * shape.head_dim);
     let _metered = meter::span(Operation::Attention, Pass::Forward, || {
-        let (mut pairs, mut values) = (0, 0);
+        let (mut pairs, mut read, mut written) = (0, 0, 0);
         for sequence in &*sequences {
             let tokens = sequence.out.len() / out_width;
             // The n-th new token sees the first ones and n of its own.
             pairs += tokens * sequence.first + tokens * (tokens + 1) / 2;
-            values += 2 * tokens * out_width + 2 * (sequence.first + tokens) * kv_width;
+            read += tokens * out_width + 2 * (sequence.first + tokens) * kv_width;
+            written += tokens * out_width;
         }
-        Cost::of(4 * pairs * out_width, values)
+        Cost::of(4 * pairs * out_width, read, written)
     });
     sequences.par_iter_mut().for_each(|sequence| {
         let tokens = sequence.out.len() / out_width;

@@ -27,8 +27,8 @@ fn a_product_counts_multiply_adds_and_each_operand_once() {
         multiply(Accumulate::Add);
         multiply(Accumulate::Add);
     });
-    let overwritten = Cost { flops, bytes: 4 * (3 * 7 + 7 * 5 + 3 * 5) };
-    let added = Cost { flops: 2 * flops, bytes: 2 * 4 * (3 * 7 + 7 * 5 + 2 * 3 * 5) };
+    let overwritten = Cost { flops, read: 4 * (3 * 7 + 7 * 5), written: 4 * 3 * 5 };
+    let added = Cost { flops: 2 * flops, read: 2 * 4 * (3 * 7 + 7 * 5 + 3 * 5), written: 2 * 4 * 3 * 5 };
     assert_eq!(found, [("product".to_owned(), 1, overwritten), ("qkv input gradient".to_owned(), 2, added)]);
 
     let b = vec![1.0; 7 * 5];
@@ -37,8 +37,8 @@ fn a_product_counts_multiply_adds_and_each_operand_once() {
         let (mut c, a) = (vec![0.0; 15], vec![1.0; 21]);
         gemm_packed(ViewMut::new(&mut c, 3, 5, 5), View::new(&a, 3, 7, 7), &packed, Accumulate::Overwrite);
     });
-    let bytes = 4 * (21 + 15) + packed.bytes() as u64;
-    assert_eq!(found, [("product".to_owned(), 1, Cost { flops, bytes })]);
+    let read = 4 * 21 + packed.bytes() as u64;
+    assert_eq!(found, [("product".to_owned(), 1, Cost { flops, read, written: 4 * 15 })]);
 }
 
 #[test]
@@ -72,12 +72,12 @@ fn what_an_operation_calls_is_taken_from_its_own_time() {
     let mut meter = Meter::start();
     let began = Instant::now();
     {
-        let _outer = span(Operation::CrossEntropy, Pass::Whole, || Cost::of(1, 0));
+        let _outer = span(Operation::CrossEntropy, Pass::Whole, || Cost::of(1, 0, 0));
         std::thread::sleep(pause);
         for _ in 0..2 {
-            let _inner = span(Operation::Zero, Pass::Whole, || Cost::of(10, 0));
+            let _inner = span(Operation::Zero, Pass::Whole, || Cost::of(10, 0, 0));
             std::thread::sleep(pause);
-            let _innermost = span(Operation::Copy, Pass::Whole, || Cost::of(100, 0));
+            let _innermost = span(Operation::Copy, Pass::Whole, || Cost::of(100, 0, 0));
             std::thread::sleep(pause);
         }
     }
@@ -132,8 +132,8 @@ fn attention_counts_what_the_mask_lets_through_and_not_its_own_products() {
         gemm_serial(Precision::F32, ViewMut::new(&mut c, 1, 1, 1), view, view, Accumulate::Overwrite);
     });
     let pairs = (21 + 3 + 10) * 4 * 8;
-    let forward = Cost { flops: 2 * 2 * pairs, bytes: 4 * 12 * (64 + 32 + 4 + 1) };
-    let backward = Cost { flops: 5 * 2 * pairs, bytes: 4 * 12 * (2 * 64 + 2 * 32 + 4 + 1) };
+    let forward = Cost { flops: 2 * 2 * pairs, read: 4 * 12 * (64 + 1), written: 4 * 12 * (32 + 4) };
+    let backward = Cost { flops: 5 * 2 * pairs, read: 4 * 12 * (64 + 2 * 32 + 4 + 1), written: 4 * 12 * 64 };
     assert_eq!(
         found,
         [("attention forward".to_owned(), 1, forward), ("attention backward".to_owned(), 1, backward)]
@@ -181,9 +181,9 @@ fn a_quantised_product_is_a_product_and_the_reading_of_its_matrix() {
     });
     let read = weights.bytes() as u64;
     let wanted = [
-        ("down dequantised forward", Cost { flops: 4096, bytes: read + 4 * 4096 }),
-        ("down forward", Cost { flops: 2 * 3 * 4096, bytes: 4 * (2 * 3 * 64 + 4096) }),
-        ("embedding forward", Cost { flops: 192, bytes: read * 3 / 64 + 4 * 192 }),
+        ("down dequantised forward", Cost { flops: 4096, read, written: 4 * 4096 }),
+        ("down forward", Cost { flops: 2 * 3 * 4096, read: 4 * (3 * 64 + 4096), written: 4 * 3 * 64 }),
+        ("embedding forward", Cost { flops: 192, read: read * 3 / 64, written: 4 * 192 }),
     ];
     assert_eq!(found, wanted.map(|(name, cost)| (name.to_owned(), 1, cost)));
 }
@@ -212,14 +212,17 @@ fn loops_over_memory_count_the_values_that_they_move() {
         adamw::adamw(&mut x, &y, &mut other, &mut [0.0; 6], &step);
     });
     let wanted = [
-        ("rms_norm forward", 24, 6 + 6 + 2 + 3),
-        ("rms_norm forward again", 12, 6 + 6 + 2 + 3),
-        ("swiglu forward", 15, 6 + 3),
-        ("zero", 0, 6),
-        ("copy", 0, 12),
-        ("sum_of_squares", 12, 6),
-        ("embedding backward", 6, 6 + 6 + 6 + 2),
-        ("adamw", 90, 4 * 6 + 3 * 6),
+        ("rms_norm forward", 24, 6 + 3, 6 + 2),
+        ("rms_norm forward again", 12, 6 + 2 + 3, 6),
+        ("swiglu forward", 15, 6, 3),
+        ("zero", 0, 0, 6),
+        ("copy", 0, 6, 6),
+        ("sum_of_squares", 12, 6, 0),
+        ("embedding backward", 6, 6 + 6 + 2, 6),
+        ("adamw", 90, 4 * 6, 3 * 6),
     ];
-    assert_eq!(found, wanted.map(|(name, flops, values)| (name.to_owned(), 1, Cost::of(flops, values))));
+    assert_eq!(
+        found,
+        wanted.map(|(name, flops, read, written)| (name.to_owned(), 1, Cost::of(flops, read, written)))
+    );
 }

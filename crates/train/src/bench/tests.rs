@@ -38,7 +38,7 @@ fn the_operations_of_a_step_fit_in_it_and_are_those_of_the_model() {
     assert_eq!(calls(Operation::Attention), micro_batches * 2.0 * layers);
     assert_eq!(calls(Operation::SumOfSquares), 1.0);
     let updated = operations.iter().find(|share| share.name.operation == Operation::AdamW).unwrap();
-    assert_eq!(updated.bytes, 28.0 * found.parameters as f64);
+    assert_eq!([updated.read, updated.written], [16.0, 12.0].map(|bytes| bytes * found.parameters as f64));
     let products: f64 =
         operations.iter().filter(|share| share.name.operation == Operation::Product).map(|s| s.flops).sum();
     assert_eq!(products, plan.model.training_flops_per_token(0) * found.tokens as f64);
@@ -57,7 +57,7 @@ fn the_breakdown_leaves_disturbed_steps_out() {
         name: name(operation),
         calls,
         time: Duration::from_millis(milliseconds),
-        cost: Cost { flops: 100 * calls, bytes: 10 * calls },
+        cost: Cost { flops: 100 * calls, read: 10 * calls, written: calls },
     };
     let step = |seconds, zero, copy| {
         (seconds, vec![entry(Operation::Zero, zero, 1), entry(Operation::Copy, copy, 2)])
@@ -73,15 +73,19 @@ fn the_breakdown_leaves_disturbed_steps_out() {
 }
 
 #[test]
-fn the_roofline_is_the_longer_of_two_times() {
-    let bandwidth = Bandwidth { bytes_per_second: 10.0, buffer: 1, last_cache: None };
+fn the_roofline_is_the_longest_of_its_times() {
+    let bandwidth = Bandwidth { read: 10.0, update: 15.0, buffer: 1, last_cache: None };
     let roofline = Roofline { peak: 100.0, bandwidth };
-    for (flops, bytes, seconds, bound) in [
-        (500.0, 10.0, 5.0, Bound::Compute),
-        (500.0, 80.0, 8.0, Bound::Memory),
-        (0.0, 5.0, 0.5, Bound::Memory),
+    let name = Name { operation: Operation::Copy, role: "", pass: Pass::Whole, again: false };
+    for (flops, read, written, seconds, bound) in [
+        (500.0, 10.0, 0.0, 5.0, Bound::Compute),
+        (500.0, 80.0, 0.0, 8.0, Bound::Memory),
+        (0.0, 80.0, 10.0, 8.0, Bound::Memory),
+        (0.0, 60.0, 60.0, 8.0, Bound::Memory),
+        (0.0, 0.0, 30.0, 2.0, Bound::Memory),
     ] {
-        assert_eq!(roofline.least(flops, bytes), Least { seconds, bound });
+        let share = Share { name, calls: 1.0, seconds: 9.0, flops, read, written };
+        assert_eq!(roofline.least(&share), Least { seconds, bound });
     }
 }
 
