@@ -3,6 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use kernels::meter::Meter;
 use ledger::seed::Seed;
 use model::{AdapterSettings, Adapters, Batch, Config, Formats, Frozen, Weights};
 use train::settings::Precision;
@@ -32,12 +33,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of each of `steps` steps, of two micro-batches, on `threads` threads.
+/// Allocations of each of `steps` steps, of two micro-batches, on `threads` threads, with a meter that runs or without.
 fn allocations(
     trained: &mut (impl Trained + Send),
     threads: usize,
     steps: u64,
     precision: Precision,
+    metered: bool,
 ) -> Vec<usize> {
     let settings = Settings { precision, ..Settings::default() };
     let mut stepper = Stepper::new(trained, 2, 640, &settings);
@@ -56,7 +58,10 @@ fn allocations(
         ALLOCATIONS.swap(0, SeqCst)
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    pool.install(|| (1..=steps).map(counted).collect())
+    pool.install(|| {
+        let _meter = metered.then(Meter::start);
+        (1..=steps).map(counted).collect()
+    })
 }
 
 #[test]
@@ -69,13 +74,18 @@ fn a_step_after_the_first_allocates_nothing() {
     let adapters = Adapters::init(&config, &settings, &mut Seed(1).stream("adapters", 0)).unwrap();
     let mut tuned = Tuned { base: &base, adapters, seed: Seed(2) };
     for precision in [Precision::F32, Precision::Bf16] {
-        assert_eq!(allocations(&mut weights, 1, 3, precision)[1..], [0; 2], "{precision:?}");
-        assert_eq!(allocations(&mut tuned, 1, 3, precision)[1..], [0; 2], "adapters, {precision:?}");
+        for metered in [false, true] {
+            let whole = allocations(&mut weights, 1, 3, precision, metered);
+            let adapters = allocations(&mut tuned, 1, 3, precision, metered);
+            assert_eq!(whole[1..], [0; 2], "{precision:?}, metered: {metered}");
+            assert_eq!(adapters[1..], [0; 2], "adapters, {precision:?}, metered: {metered}");
+        }
         // With two threads it is chance which one meets its largest product, or finds the queue of its work full, and
         // grows a buffer that it then keeps. What belongs to a step would be there in each.
-        for counted in
-            [allocations(&mut weights, 2, 24, precision), allocations(&mut tuned, 2, 24, precision)]
-        {
+        for counted in [
+            allocations(&mut weights, 2, 24, precision, false),
+            allocations(&mut tuned, 2, 24, precision, false),
+        ] {
             let idle = counted.iter().filter(|&&count| count == 0).count();
             assert!(idle > 12, "{precision:?}, on two threads, step by step: {counted:?}");
         }
