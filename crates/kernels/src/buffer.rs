@@ -30,7 +30,7 @@ impl Buffer {
         let values = vec![0.0; len + unit - 1];
         let start = values.as_ptr().align_offset(unit * size_of::<f32>());
         if unit == HUGE_PAGE {
-            ask_for_huge_pages(&values[start..start + len]);
+            ask_for_huge_pages(values[start..].as_ptr().cast(), len * size_of::<f32>());
         }
         Self { values, start, len }
     }
@@ -89,15 +89,16 @@ impl fmt::Debug for Buffer {
 }
 
 /// Large matrices are read by strips at a stride; with pages of 4 KiB each line of a strip is another page, and
-/// looking pages up takes longer than reading. The system is free to refuse.
+/// looking pages up takes longer than reading. The system is free to refuse. The memory, so many bytes, is the caller's
+/// and begins at a page.
 #[cfg(target_os = "linux")]
-fn ask_for_huge_pages(values: &[f32]) {
-    // SAFETY: the range is ours and begins at a page; the advice changes no contents.
-    unsafe { libc::madvise(values.as_ptr().cast_mut().cast(), size_of_val(values), libc::MADV_HUGEPAGE) };
+pub(crate) fn ask_for_huge_pages(start: *const u8, bytes: usize) {
+    // SAFETY: advice on the caller's own memory changes no contents.
+    unsafe { libc::madvise(start.cast_mut().cast(), bytes, libc::MADV_HUGEPAGE) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ask_for_huge_pages(_values: &[f32]) {}
+pub(crate) fn ask_for_huge_pages(_start: *const u8, _bytes: usize) {}
 
 #[cfg(test)]
 mod tests {

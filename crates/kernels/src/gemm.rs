@@ -5,12 +5,14 @@
 //! K is cut only at fixed places and never between threads. Instruction sets may differ in the last bits.
 //!
 //! The way through (after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008):
-//! [`product`] cuts C into items and packs what they need, [`micro`] multiplies tiles, and the files named after
-//! instruction sets say how. [`crew`] shares the items between threads.
+//! [`product`] cuts C into items and packs what they need, [`grouped`] does so for large products on AMX, [`micro`]
+//! multiplies tiles, and the files named after instruction sets say how. [`crew`] shares the items between threads.
 
 mod ahead;
 mod crew;
 mod cut;
+#[cfg(target_arch = "x86_64")]
+mod grouped;
 mod kernel;
 mod micro;
 mod packed;
@@ -24,6 +26,8 @@ mod view;
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod amx_pack;
+#[cfg(target_arch = "x86_64")]
+mod amx_sums;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

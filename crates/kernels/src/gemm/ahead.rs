@@ -66,6 +66,13 @@ impl Ahead {
         }
     }
 
+    /// Some panels of so many words, each `step` words after the one before.
+    pub fn panels(start: *const u32, words: usize, step: usize, panels: usize) -> Self {
+        let size = JUMPS * ROWS * LINE;
+        let (first, across) = (Unit { start, step: LINE, jump: ROWS * LINE }, words.div_ceil(size));
+        Self { first, across, across_step: size, down_step: step, next: 0, count: across * panels }
+    }
+
     /// Words that lie one after the other.
     pub fn words(start: *const u32, words: usize) -> Self {
         let first = Unit { start, step: LINE, jump: ROWS * LINE };

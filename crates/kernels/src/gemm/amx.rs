@@ -14,8 +14,9 @@ use std::marker::PhantomData;
 
 /// Rows of one tile register, and words in one of its rows.
 pub(super) const SIDE: usize = 16;
-const COLUMNS: usize = 2 * SIDE;
-const ROWS: usize = 2 * SIDE;
+/// A tile of four registers.
+pub(super) const COLUMNS: usize = 2 * SIDE;
+pub(super) const ROWS: usize = 2 * SIDE;
 
 /// Products of bf16 by tiles.
 pub(super) static TILES: Kernel = Kernel {
@@ -145,7 +146,7 @@ unsafe fn multiply<const REGISTERS: usize, const VECTORS: usize>(tile: &Tile) {
 /// C, or C plus, the product of the strips, for whole registers. A left strip that ends within a register is read
 /// up to the register's last row; what the rows beyond give is never stored, and rows do not mix.
 ///
-/// Beside each step of K, 8 lines of C are brought near to be written, and 8 of what will be packed next.
+/// Beside each step of K, 8 lines of what will be written are brought near, and 8 of what will be packed next.
 ///
 /// # Safety
 /// As [`super::kernel::TileFunction`], within a [`Session`]; `c` has room for all rows and columns of the registers,
@@ -168,19 +169,18 @@ unsafe fn registers<const REGISTERS: usize, const VECTORS: usize>(tile: &Tile, c
                 "3:",
                 $load,
                 "4:",
-                "mov {lower}, {c}",
                 "2:",
                 $step,
-                "prefetchw [{lower}]",
-                "prefetchw [{lower} + 64]",
-                "prefetchw [{lower} + {c_bytes}]",
-                "prefetchw [{lower} + {c_bytes} + 64]",
-                "lea {lower}, [{lower} + 2 * {c_bytes}]",
-                "prefetchw [{lower}]",
-                "prefetchw [{lower} + 64]",
-                "prefetchw [{lower} + {c_bytes}]",
-                "prefetchw [{lower} + {c_bytes} + 64]",
-                "lea {lower}, [{lower} + 2 * {c_bytes}]",
+                "prefetchw [{goal}]",
+                "prefetchw [{goal} + 64]",
+                "prefetchw [{goal} + {goal_bytes}]",
+                "prefetchw [{goal} + {goal_bytes} + 64]",
+                "lea {goal}, [{goal} + 2 * {goal_bytes}]",
+                "prefetchw [{goal}]",
+                "prefetchw [{goal} + 64]",
+                "prefetchw [{goal} + {goal_bytes}]",
+                "prefetchw [{goal} + {goal_bytes} + 64]",
+                "lea {goal}, [{goal} + 2 * {goal_bytes}]",
                 "prefetcht1 [{ahead}]",
                 "prefetcht1 [{ahead} + {ahead_step}]",
                 "lea {ahead}, [{ahead} + 2 * {ahead_step}]",
@@ -201,12 +201,12 @@ unsafe fn registers<const REGISTERS: usize, const VECTORS: usize>(tile: &Tile, c
                 "5:",
                 "dec {steps}",
                 "jnz 2b",
-                "lea {lower}, [{c} + 8 * {c_bytes}]",
-                "lea {lower}, [{lower} + 8 * {c_bytes}]",
                 $store,
                 add = in(reg) usize::from(tile.add),
                 c = in(reg) c,
                 lower = out(reg) _,
+                goal = inout(reg) tile.goal.0 => _,
+                goal_bytes = in(reg) 4 * tile.goal.1,
                 c_bytes = in(reg) 4 * c_stride,
                 left = inout(reg) tile.left.start => _,
                 left_step = in(reg) tile.left.step * 64,

@@ -73,7 +73,7 @@ pub(super) struct Tiles {
 }
 
 impl Tiles {
-    fn new(rows: usize, tallest: usize) -> Self {
+    pub fn new(rows: usize, tallest: usize) -> Self {
         let count = rows.div_ceil(tallest);
         Self { count, height: rows / count, taller: rows % count }
     }

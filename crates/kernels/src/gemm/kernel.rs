@@ -49,6 +49,8 @@ pub(super) struct Tile {
     pub add: bool,
     /// What to bring near for later.
     pub ahead: Unit,
+    /// What to bring near to be written, two lines of each row: where it begins, and values from row to row.
+    pub goal: (*mut f32, usize),
 }
 
 /// Where the words of a strip lie: those of one word of K side by side, `step` words from there to the next ones.
@@ -133,6 +135,14 @@ impl Kernel {
     /// Values of K of several strips that are packed together where cache lines are shared: few, and whole words.
     pub fn portion(&self) -> usize {
         if self.left == Format::RowsOfPairs { 32 } else { 8 }
+    }
+
+    /// At this stride from one value of K to the next, strips that lie side by side are packed together, a few values
+    /// of K at a time. Vector kernels do so from a page of memory on, where one value of K and the next compete for the
+    /// same few places in a cache and a line that two strips share would be fetched twice. Tiles, for which packing
+    /// weighs more, read memory in its order wherever they can.
+    pub fn far(&self) -> usize {
+        if self.needs_session { 2 } else { 1024 }
     }
 
     /// Columns that are packed for a panel of which `columns` are used.

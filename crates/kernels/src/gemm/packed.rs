@@ -68,6 +68,11 @@ impl Panels {
         Self { kernel, start, depth }
     }
 
+    /// Words from one panel to the next.
+    pub fn step(self) -> usize {
+        self.kernel.right.words(self.depth) * self.kernel.columns
+    }
+
     /// Where a panel's words begin from a value of K on, which is the first of a block.
     pub fn at(self, panel: usize, depth: usize) -> *const u32 {
         let words = self.kernel.right.words(self.depth);

@@ -15,13 +15,12 @@ use super::scratch::{Kind, Loan};
 use super::{Accumulate, View, ViewMut};
 use std::ops::Range;
 
-/// At this stride, a page of memory, one value of K and the next compete for the same few places in a cache, so a
-/// line that two strips share would be fetched twice. Such strips are packed together, a few values of K at a time.
-const FAR: usize = 1024;
 /// Rows, or columns, of the streaming operand that are packed together.
 const GROUP: usize = 128;
 /// So few panels are multiplied with left strips where they lie, if that is possible: packing would cost more.
 const FEW_PANELS: usize = 4;
+/// C of so few values lies in the level-2 cache, so tiles may as well be summed where they belong.
+const NEAR: usize = 32 * 1024;
 /// Below so many multiplications a second thread costs more than it saves.
 const SERIAL: usize = 96 * 96 * 96;
 
@@ -35,12 +34,12 @@ pub(super) enum Right<'a> {
 
 /// C = A B or C += A B by a certain kernel.
 pub(super) struct Product<'a> {
-    kernel: &'static Kernel,
-    c: ViewMut<'a>,
-    a: View<'a>,
-    right: Right<'a>,
-    columns: usize,
-    add: bool,
+    pub kernel: &'static Kernel,
+    pub c: ViewMut<'a>,
+    pub a: View<'a>,
+    pub right: Right<'a>,
+    pub columns: usize,
+    pub add: bool,
 }
 
 impl<'a> Product<'a> {
@@ -82,6 +81,10 @@ impl<'a> Product<'a> {
         }
         let work = rows.saturating_mul(self.columns).saturating_mul(depth);
         let threads = if work < SERIAL { 1 } else { threads };
+        #[cfg(target_arch = "x86_64")]
+        if self.kernel.needs_session && rows * self.columns > NEAR {
+            return super::grouped::run(&self, threads);
+        }
         let packed = matches!(self.right, Right::Packed(..));
         let cut = Cut::new(self.kernel, [rows, self.columns, depth], packed, threads);
         let (mut left, mut right) = (Loan::take(Kind::SharedLeft), Loan::take(Kind::SharedRight));
@@ -157,32 +160,32 @@ impl<'a> Product<'a> {
 }
 
 /// What was packed for all items before they begin.
-struct SharedPacks {
-    left: Option<Start>,
-    right: Option<Panels>,
+pub(super) struct SharedPacks {
+    pub left: Option<Start>,
+    pub right: Option<Panels>,
 }
 
 /// Where memory begins that all threads pack into, each its own part, and then read.
 #[derive(Clone, Copy)]
-struct Start(*mut u32);
+pub(super) struct Start(pub *mut u32);
 
 // SAFETY: only addresses are given out; parts are written by one thread each, and read when all are written.
 unsafe impl Sync for Start {}
 
 impl Start {
-    fn at(self, offset: usize) -> *mut u32 {
+    pub fn at(self, offset: usize) -> *mut u32 {
         self.0.wrapping_add(offset)
     }
 }
 
 /// Some tiles' rows, some panels' columns, some blocks of K.
-struct Item<'a> {
-    product: &'a Product<'a>,
-    tiles: &'a Tiles,
-    shared: &'a SharedPacks,
-    rows: Range<usize>,
-    panels: Range<usize>,
-    blocks: Range<usize>,
+pub(super) struct Item<'a> {
+    pub product: &'a Product<'a>,
+    pub tiles: &'a Tiles,
+    pub shared: &'a SharedPacks,
+    pub rows: Range<usize>,
+    pub panels: Range<usize>,
+    pub blocks: Range<usize>,
 }
 
 impl Item<'_> {
@@ -230,7 +233,7 @@ impl Item<'_> {
                 let in_place = kernel.right == Format::F32
                     && self.rows.len() <= super::cut::FEW_TILES
                     && b.col_stride() == 1
-                    && b.row_stride() < FAR;
+                    && b.row_stride() < kernel.far();
                 // Vectors are read whole, so the last columns are packed, with zeros beside them.
                 let usable = if in_place { b.cols() / kernel.columns } else { 0 };
                 for panel in self.panels.start..usable.min(self.panels.end) {
@@ -243,7 +246,7 @@ impl Item<'_> {
                     );
                 }
                 let panels = self.panels.start.max(usable)..self.panels.end;
-                let size = group(kernel.columns, b.row_stride());
+                let size = group(kernel, kernel.columns, b.row_stride());
                 let right = worker.right.reserve(self.right_words(size, depth.len()));
                 for first in panels.clone().step_by(size) {
                     let group = first..(first + size).min(panels.end);
@@ -275,7 +278,7 @@ impl Item<'_> {
         let right = worker.right.reserve(self.right_words(self.panels.len(), depth.len()));
         self.pack_right(b, self.panels.clone(), right);
         let in_place = self.left_in_place();
-        let size = group(kernel.rows, a.col_stride());
+        let size = group(kernel, kernel.rows, a.col_stride());
         let left = worker.left.reserve(size * kernel.rows * kernel.left.words(depth.len()));
         for first in self.rows.clone().step_by(size) {
             let group = first..(first + size).min(self.rows.end);
@@ -330,6 +333,7 @@ impl Item<'_> {
             columns,
             add: self.product.add || block > 0,
             ahead: ahead.next().unwrap_or(Unit::nothing(right.start)),
+            goal: (c.at(first_row, first_column), c.row_stride()),
         };
         // SAFETY: both strips were packed for this kernel, or lie in A or B as it wants them; the rows and columns
         // lie in C and belong to this item alone; `select` chose a kernel that the processor can run.
@@ -340,7 +344,7 @@ impl Item<'_> {
     fn left_in_place(&self) -> bool {
         let Product { kernel, a, .. } = self.product;
         let few = self.panels.len() <= FEW_PANELS;
-        few && kernel.left == Format::F32 && a.row_stride() == 1 && a.col_stride() < FAR
+        few && kernel.left == Format::F32 && a.row_stride() == 1 && a.col_stride() < kernel.far()
     }
 
     /// A tile's rows where they lie.
@@ -350,7 +354,7 @@ impl Item<'_> {
     }
 
     /// Packs some tiles' rows, each tile's strip after the one before.
-    fn pack_left(&self, tiles: Range<usize>, target: *mut u32) {
+    pub fn pack_left(&self, tiles: Range<usize>, target: *mut u32) {
         let Product { kernel, a, .. } = self.product;
         let start = self.left_offset(tiles.start);
         for depth in self.portions(tiles.len(), a.col_stride()) {
@@ -365,7 +369,7 @@ impl Item<'_> {
     }
 
     /// Packs some panels of B one after the other.
-    fn pack_right(&self, b: View, panels: Range<usize>, target: *mut u32) {
+    pub fn pack_right(&self, b: View, panels: Range<usize>, target: *mut u32) {
         let kernel = self.product.kernel;
         for depth in self.portions(panels.len(), b.row_stride()) {
             let before = self.right_words(1, depth.start - self.depth().start);
@@ -382,25 +386,25 @@ impl Item<'_> {
     /// when the second one is packed.
     fn portions(&self, strips: usize, depth_stride: usize) -> impl Iterator<Item = Range<usize>> {
         let Range { start, end } = self.depth();
-        let size =
-            if strips > 1 && depth_stride >= FAR { self.product.kernel.portion() } else { end - start };
+        let kernel = self.product.kernel;
+        let size = if strips > 1 && depth_stride >= kernel.far() { kernel.portion() } else { end - start };
         (start..end).step_by(size).map(move |first| first..(first + size).min(end))
     }
 
     /// The item's values of K.
-    fn depth(&self) -> Range<usize> {
+    pub fn depth(&self) -> Range<usize> {
         let (block, depth) = (self.product.kernel.block, self.product.a.cols());
         block_range(self.blocks.start, block, depth).start..block_range(self.blocks.end - 1, block, depth).end
     }
 
     /// Words from the item's first left strip to that of `tile`.
-    fn left_offset(&self, tile: usize) -> usize {
+    pub fn left_offset(&self, tile: usize) -> usize {
         let rows = self.tiles.start(tile) - self.tiles.start(self.rows.start);
         rows * self.product.kernel.left.words(self.depth().len())
     }
 
     /// Words of so many panels.
-    fn right_words(&self, panels: usize, depth: usize) -> usize {
+    pub fn right_words(&self, panels: usize, depth: usize) -> usize {
         panels * self.product.kernel.columns * self.product.kernel.right.words(depth)
     }
 
@@ -434,8 +438,8 @@ pub(super) fn right_strip(kernel: &Kernel, b: View, panels: Range<usize>, depth:
 }
 
 /// Strips of the streaming operand that are packed together.
-fn group(width: usize, depth_stride: usize) -> usize {
-    if depth_stride >= FAR { (GROUP / width).max(1) } else { 1 }
+fn group(kernel: &Kernel, width: usize, depth_stride: usize) -> usize {
+    if depth_stride >= kernel.far() { (GROUP / width).max(1) } else { 1 }
 }
 
 /// The group after `group`; after the last one, the first.

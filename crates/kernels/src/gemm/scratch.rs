@@ -1,11 +1,15 @@
 //! Memory for packed panels: aligned, reused from call to call, one set a thread.
 
+use crate::buffer::ask_for_huge_pages;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::NonNull;
 
 /// A cache line, and a vector of AVX-512.
 const ALIGNMENT: usize = 64;
+/// Words in a huge page of 2 MiB, and in a block that is given whole ones.
+const HUGE_PAGE: usize = 1 << 19;
+const LARGE: usize = 1 << 16;
 /// Words after a block that may be read: a tile register is filled whole, although a strip ends within it.
 const SLACK: usize = 256;
 
@@ -27,10 +31,12 @@ pub(super) enum Kind {
     SharedLeft,
     /// All of the right operand, packed by all threads for all.
     SharedRight,
+    /// Sums on their way to C.
+    Sums,
 }
 
 thread_local! {
-    static BLOCKS: [Cell<Option<Words>>; 4] = const { [const { Cell::new(None) }; 4] };
+    static BLOCKS: [Cell<Option<Words>>; 5] = const { [const { Cell::new(None) }; 5] };
 }
 
 impl Loan {
@@ -85,6 +91,9 @@ impl Words {
             let layout = Self::layout(len);
             // SAFETY: `len` is greater than `self.len`, so the layout is not empty.
             let data = unsafe { alloc(layout) };
+            if len >= LARGE {
+                ask_for_huge_pages(data, layout.size());
+            }
             self.data = NonNull::new(data.cast()).unwrap_or_else(|| handle_alloc_error(layout));
             self.len = len;
         }
@@ -102,8 +111,10 @@ impl Words {
     }
 
     fn layout(len: usize) -> Layout {
-        Layout::array::<u32>(len + SLACK)
-            .and_then(|layout| layout.align_to(ALIGNMENT))
+        let (unit, words) = (if len >= LARGE { HUGE_PAGE } else { 1 }, len + SLACK);
+        let alignment = ALIGNMENT.max(unit * size_of::<u32>());
+        Layout::array::<u32>(words.next_multiple_of(unit))
+            .and_then(|layout| layout.align_to(alignment))
             .expect("a matrix that fits in the address space")
     }
 }
