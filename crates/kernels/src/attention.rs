@@ -3,7 +3,11 @@
 //!
 //! The query heads that share a key/value head are stacked into one tall matrix, so keys and values are packed
 //! once for all of them. One row of queries gives the same bits in a tile of any height.
+//!
+//! [`forward`] and [`backward`] are plain; in bf16, where the processor has tiles, they hand over to a form of their own.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod backward;
 mod cached;
 mod forward;

@@ -27,6 +27,8 @@ pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod amx_pack;
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx_strips;
+#[cfg(target_arch = "x86_64")]
 mod amx_sums;
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -3,6 +3,8 @@
 use rayon::prelude::*;
 
 use super::Shape;
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::forward::stack;
 use super::tile::{KEYS, Seen, Shared, with_scratch};
 use crate::gemm::{self, Accumulate, Precision, View, ViewMut, gemm_serial};
@@ -37,6 +39,10 @@ pub fn backward(dqkv: &mut [f32], saved: Saved, seq_len: usize, shape: Shape, pr
     let _metered = meter::span(Operation::Attention, Pass::Backward, || {
         shape.cost(saved.document_starts, seq_len, Pass::Backward)
     });
+    #[cfg(target_arch = "x86_64")]
+    if amx::serves(precision) {
+        return amx::backward(dqkv, saved, seq_len, shape);
+    }
     let dqkv = Shared::new(dqkv);
     (0..tokens / seq_len * shape.kv_heads).into_par_iter().for_each(|task| {
         let (sequence, kv_head) = (task / shape.kv_heads, task % shape.kv_heads);

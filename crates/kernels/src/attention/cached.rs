@@ -3,6 +3,8 @@
 use rayon::prelude::*;
 
 use super::Shape;
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::forward::Tile;
 use super::tile::Shared;
 use crate::gemm::Precision;
@@ -44,6 +46,10 @@ pub fn forward_cached(sequences: &mut [CachedQueries], shape: Shape, precision: 
         let tokens = sequence.out.len() / out_width;
         let end = sequence.first + tokens;
         assert!(sequence.keys.len() >= end * kv_width && sequence.values.len() >= end * kv_width);
+        #[cfg(target_arch = "x86_64")]
+        if amx::serves(precision) {
+            return amx::forward_cached(sequence, shape);
+        }
         let tile = shape.tile_rows();
         let tiles = tokens.div_ceil(tile);
         let out = Shared::new(sequence.out);

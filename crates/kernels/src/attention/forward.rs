@@ -3,6 +3,8 @@
 use rayon::prelude::*;
 
 use super::Shape;
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::tile::{KEYS, Seen, Shared, with_scratch};
 use crate::gemm::{self, Accumulate, Precision, View, ViewMut, gemm_serial};
 use crate::isa;
@@ -30,6 +32,10 @@ pub fn forward(
     let _metered = meter::span(Operation::Attention, Pass::Forward, || {
         shape.cost(document_starts, seq_len, Pass::Forward)
     });
+    #[cfg(target_arch = "x86_64")]
+    if amx::serves(precision) {
+        return amx::forward(out, log_sums, qkv, document_starts, seq_len, shape);
+    }
     let tile = shape.tile_rows();
     let tiles = seq_len.div_ceil(tile);
     let (out, log_sums) = (Shared::new(out), Shared::new(log_sums));

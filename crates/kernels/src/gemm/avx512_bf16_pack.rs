@@ -92,7 +92,7 @@ unsafe fn transpose(target: *mut u32, width: usize, strip: &Strip) {
 /// 32 values as bf16: those of `near`, then those of `far`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 #[inline]
-pub(super) fn rounded(near: __m512, far: __m512) -> __m512i {
+pub(crate) fn rounded(near: __m512, far: __m512) -> __m512i {
     let values = _mm512_cvtne2ps_pbh(far, near);
     // SAFETY: both types are 512 bits of plain values.
     unsafe { std::mem::transmute(values) }
@@ -101,7 +101,7 @@ pub(super) fn rounded(near: __m512, far: __m512) -> __m512i {
 /// Lane by lane, a value of `first` in the lower half and one of `second` in the upper.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 #[inline]
-pub(super) fn interleaved(first: __m512, second: __m512) -> __m512i {
+pub(crate) fn interleaved(first: __m512, second: __m512) -> __m512i {
     let order = _mm512_set_epi16(
         31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18,
         2, 17, 1, 16, 0,

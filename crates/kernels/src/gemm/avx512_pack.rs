@@ -185,7 +185,7 @@ fn neighbours(near: __m512i, far: __m512i) -> __m512i {
 /// 16 x 16 words, rows and columns exchanged.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 #[inline]
-pub(super) fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
+pub(crate) fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
     let mut twos = rows;
     for row in (0..LANES).step_by(2) {
         twos[row] = _mm512_unpacklo_epi32(rows[row], rows[row + 1]);
@@ -215,6 +215,6 @@ pub(super) fn transposed(rows: [__m512i; LANES]) -> [__m512i; LANES] {
 
 /// The mask of the first `count` lanes, or of all.
 #[inline(always)]
-pub(super) fn first_lanes(count: usize) -> __mmask16 {
+pub(crate) fn first_lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
 }
