@@ -3,12 +3,18 @@
 //!
 //! Blocks of [`BLOCK`] values, counted over the whole matrix row after row as in bitsandbytes, share one scale, their
 //! largest absolute value. A product dequantises a bounded strip of rows at a time and hands it to [`crate::gemm`], so a
-//! matrix is never whole in f32. Not here: what is packed for serving (`gemm::Packed`) and GGUF's formats.
+//! matrix is never whole in f32. Files have blocks of their own ([`Encoding`]). Not here: what is packed for serving
+//! (`gemm::Packed`).
 
 mod double;
+mod encoding;
 mod int8;
 mod nf4;
 mod product;
+pub mod q4_0;
+pub mod q4_k;
+pub mod q6_k;
+pub mod q8_0;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +23,7 @@ use rayon::prelude::*;
 
 use crate::meter::{self, Cost, Operation, Pass};
 
+pub use encoding::Encoding;
 pub use nf4::CODE as NF4_CODE;
 pub(crate) use product::strips;
 pub use product::{forward, input_gradient};
