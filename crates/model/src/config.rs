@@ -143,6 +143,14 @@ impl Config {
         (self.dim * self.qkv_dim() + self.attention_dim() * self.dim + 3 * self.dim * self.ffn_dim) as u64
     }
 
+    /// The number of parameters for sizes of which nothing is known yet, whose products need not fit in an integer.
+    fn approximate_parameters(&self) -> f64 {
+        let [dim, layers, heads, kv_heads, head_dim, ffn_dim, vocab_size] =
+            [self.dim, self.layers, self.heads, self.kv_heads, self.head_dim, self.ffn_dim, self.vocab_size]
+                .map(|size| size as f64);
+        layers * dim * (2.0 * (heads + kv_heads) * head_dim + 3.0 * ffn_dim) + 2.0 * vocab_size * dim
+    }
+
     /// Checks every number and names all faults at once.
     pub fn validate(&self) -> Result<(), Error> {
         let mut faults = Vec::new();
@@ -161,6 +169,9 @@ impl Config {
             } else if value > 1 << 28 {
                 faults.push(format!("{name} is {value}, beyond any Llama"));
             }
+        }
+        if self.approximate_parameters() > 1e15 {
+            faults.push("the sizes together make more parameters than any Llama has".into());
         }
         if self.kv_heads > 0 && !self.heads.is_multiple_of(self.kv_heads) {
             faults.push(format!("heads ({}) is not a multiple of kv_heads ({})", self.heads, self.kv_heads));
@@ -246,6 +257,9 @@ mod tests {
         for part in ["dim is 0", "multiple of kv_heads (3)", "head_dim (7) is odd"] {
             assert!(message.contains(part), "{message}");
         }
+        let huge =
+            Config { dim: 1 << 28, heads: 1 << 28, head_dim: 1 << 28, ..Config::preset("8b").unwrap() };
+        assert!(huge.validate().unwrap_err().to_string().contains("more parameters"));
     }
 
     #[test]

@@ -3,15 +3,16 @@
 //! What is written here loads in peft and vLLM. What they write loads here where it is plain LoRA on linear layers; kinds
 //! that would need other arithmetic, or another base, are refused by name rather than read as if they were plain.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 
 use crate::adapters::{AdapterSettings, Adapters, Module};
-use crate::hf::{copy_tensor, read_json, write_json};
+use crate::formats::Fault;
+use crate::formats::hf::{read_json, safetensors_file, write_json};
 use crate::{Config, Error};
 
 const CONFIG: &str = "adapter_config.json";
@@ -34,6 +35,12 @@ pub fn save(dir: &Path, adapters: &Adapters, base: Option<&str>) -> Result<(), E
     write_json(&dir.join(CONFIG), &config_json(adapters.settings(), base))
 }
 
+/// The settings in a folder of adapters, whatever model they are for.
+pub fn load_settings(dir: &Path) -> Result<AdapterSettings, Error> {
+    let path = dir.join(CONFIG);
+    settings(&path, &read_json(&path)?)
+}
+
 /// Reads the adapters of a folder for a model of this shape.
 ///
 /// # Errors
@@ -41,22 +48,33 @@ pub fn save(dir: &Path, adapters: &Adapters, base: Option<&str>) -> Result<(), E
 /// many, of another shape or type, or that hold values which are not finite. The error names the file and the key or the
 /// tensor.
 pub fn load(dir: &Path, config: &Config) -> Result<Adapters, Error> {
+    let settings = load_settings(dir)?;
     let path = dir.join(CONFIG);
-    let settings = settings(&path, &read_json(&path)?)?;
     let mut adapters = Adapters::zeros(config, &settings).map_err(|error| Error::file(&path, error))?;
     let path = dir.join(WEIGHTS);
     let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
-    let stored = SafeTensors::deserialize(&bytes).map_err(|error| Error::file(&path, error))?;
-    let mut unknown: BTreeSet<String> = stored.names().into_iter().map(str::to_owned).collect();
+    let stored = safetensors_file::parse(&bytes).map_err(|fault| fault.of(&path, 0))?;
+    let mut unknown: BTreeMap<&str, _> = stored.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
     for tensor in adapters.tensors() {
         let name = &tensor.name;
-        if !unknown.remove(name) {
+        let Some(stored) = unknown.remove(name.as_str()) else {
             return Err(Error::file(&path, format!("tensor {name} is missing")));
+        };
+        let fault =
+            |byte: usize, reason: String| Fault::new(byte, format!("tensor {name}"), reason).of(&path, 0);
+        if stored.shape != tensor.shape {
+            let (found, meant) = (&stored.shape, &tensor.shape);
+            let reason = format!("shape {found:?}, where the configuration means {meant:?}");
+            return Err(fault(stored.bytes.start, reason));
         }
-        let view = stored.tensor(name).map_err(|error| Error::file(&path, error))?;
-        copy_tensor(&path, &tensor, &view, &mut adapters.data[tensor.range.clone()])?;
+        let values = &mut adapters.data[tensor.range.clone()];
+        stored.encoding.decode(&bytes[stored.bytes.clone()], 0, values);
+        if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+            let byte = stored.bytes.start + place * stored.encoding.block_bytes();
+            return Err(fault(byte, format!("value {place} is {}", values[place])));
+        }
     }
-    match unknown.first() {
+    match unknown.keys().next() {
         None => Ok(adapters),
         Some(name) => Err(Error::file(&path, format!("tensor {name} belongs to no module of {CONFIG}"))),
     }

@@ -29,7 +29,9 @@ fn small() -> Weights {
 #[test]
 fn a_saved_folder_reads_back_whole_or_in_shards() {
     let weights = small();
-    for (storage, shard_bytes) in [(Storage::F32, usize::MAX), (Storage::F32, 1000), (Storage::Bf16, 700)] {
+    for (storage, shard_bytes) in
+        [(Storage::F32, usize::MAX), (Storage::F32, 1000), (Storage::Bf16, 700), (Storage::F16, 1)]
+    {
         let dir = tempfile::tempdir().unwrap();
         let options = SaveOptions { storage, shard_bytes, ..SaveOptions::new(1, vec![2, 3]) };
         hf::save(dir.path(), &weights, &options).unwrap();
@@ -39,7 +41,8 @@ fn a_saved_folder_reads_back_whole_or_in_shards() {
         for (read, written) in back.data.iter().zip(weights.data.iter()) {
             let expected = match storage {
                 Storage::F32 => *written,
-                Storage::Bf16 => half::bf16::from_f32(*written).to_f32(),
+                Storage::F16 => half::f16::from_f32(*written).to_f32(),
+                _ => half::bf16::from_f32(*written).to_f32(),
             };
             assert_eq!(read.to_bits(), expected.to_bits());
         }

@@ -2,8 +2,10 @@
 
 mod adapters;
 mod determinism;
+mod formats;
 mod golden;
 mod hf_files;
+mod hostile;
 mod inference;
 mod metered;
 mod parallel;

@@ -105,7 +105,7 @@ fn what_is_not_plain_lora_for_this_model_is_refused_by_name() {
         edit(dir.path(), from, to);
         let error = peft::load(dir.path(), &config()).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
-        assert!(error.hint().unwrap().contains("adapter_model.safetensors"));
+        assert!(error.hint().unwrap().contains("adapter_model.safetensors"), "{error}");
     }
     let (dir, _) =
         saved(&AdapterSettings { rank: 4, modules: vec![Module::QProj], ..AdapterSettings::default() });

@@ -8,23 +8,13 @@ use super::{SaveOptions, Storage};
 use crate::{Config, Error, RopeScaling};
 
 /// The configuration in a `config.json`.
-pub(super) fn read(path: &Path, value: &Value) -> Result<Config, Error> {
+///
+/// # Errors
+/// Keys that are missing or no numbers, sizes that no Llama can have, and other architectures, by name.
+pub fn read(path: &Path, value: &Value) -> Result<Config, Error> {
     let fault = |reason: String| Error::file(path, reason);
     let object = value.as_object().ok_or_else(|| fault("is not a JSON object".into()))?;
-    let model_type = object.get("model_type").and_then(Value::as_str).unwrap_or("nothing");
-    if model_type != "llama" {
-        return Err(fault(format!("model_type is {model_type:?}; only \"llama\" is read")));
-    }
-    for key in ["attention_bias", "mlp_bias"] {
-        if object.get(key).and_then(Value::as_bool) == Some(true) {
-            return Err(fault(format!("{key} is true; biases are not supported")));
-        }
-    }
-    if let Some(activation) = object.get("hidden_act").and_then(Value::as_str)
-        && activation != "silu"
-    {
-        return Err(fault(format!("hidden_act is {activation:?}; only \"silu\" is supported")));
-    }
+    refuse_other_architectures(path, object)?;
     let count = |key: &str| match object.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64().and_then(|count| usize::try_from(count).ok()) {
@@ -38,6 +28,14 @@ pub(super) fn read(path: &Path, value: &Value) -> Result<Config, Error> {
     let rope =
         object.get("rope_parameters").or_else(|| object.get("rope_scaling")).and_then(Value::as_object);
     let theta = rope.and_then(|rope| rope.get("rope_theta")).or_else(|| object.get("rope_theta"));
+    let max_seq_len = count("max_position_embeddings")?.unwrap_or(2048);
+    if let Some(window) = count("sliding_window")?
+        && window < max_seq_len
+        && object.get("use_sliding_window") != Some(&Value::Bool(false))
+    {
+        let said = format!("sliding_window is {window}: attention that forgets is not supported");
+        return Err(unsupported(path, said));
+    }
     let config = Config {
         dim,
         layers: needed("num_hidden_layers")?,
@@ -53,10 +51,51 @@ pub(super) fn read(path: &Path, value: &Value) -> Result<Config, Error> {
         rope_theta: theta.and_then(Value::as_f64).map_or(10_000.0, |theta| theta as f32),
         rope_scaling: rope.map_or(Ok(None), |rope| scaling(path, rope))?,
         tied_embeddings: object.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
-        max_seq_len: count("max_position_embeddings")?.unwrap_or(2048),
+        max_seq_len,
     };
     config.validate().map_err(|error| fault(error.to_string()))?;
     Ok(config)
+}
+
+/// Refuses what would be computed otherwise than a Llama, each by its name.
+fn refuse_other_architectures(path: &Path, object: &Map<String, Value>) -> Result<(), Error> {
+    let model_type = object.get("model_type").and_then(Value::as_str).unwrap_or("nothing");
+    // Mistral's first models are Llamas but for the sliding window, which is looked at with the context.
+    if !["llama", "mistral"].contains(&model_type) {
+        return Err(unsupported(
+            path,
+            format!("model_type is {model_type:?}; \"llama\" and \"mistral\" are read"),
+        ));
+    }
+    for key in ["attention_bias", "mlp_bias"] {
+        if object.get(key).and_then(Value::as_bool) == Some(true) {
+            return Err(unsupported(path, format!("{key} is true; biases are not supported")));
+        }
+    }
+    if let Some(activation) = object.get("hidden_act").and_then(Value::as_str)
+        && activation != "silu"
+    {
+        return Err(unsupported(path, format!("hidden_act is {activation:?}; only \"silu\" is supported")));
+    }
+    if object.get("partial_rotary_factor").and_then(Value::as_f64).is_some_and(|share| share != 1.0) {
+        let said = "partial_rotary_factor is not 1: heads that are turned in part are not supported";
+        return Err(unsupported(path, said.into()));
+    }
+    if let Some(quantised) = object.get("quantization_config").filter(|value| !value.is_null()) {
+        let method = quantised.get("quant_method").and_then(Value::as_str).unwrap_or("of no name");
+        let said = format!("quantization_config is there: weights by {method} are not read");
+        return Err(unsupported(path, said));
+    }
+    Ok(())
+}
+
+fn unsupported(path: &Path, what: String) -> Error {
+    Error::Unsupported {
+        path: path.to_owned(),
+        what,
+        hint: "models of the Llama architecture are read: Llama 2, 3, 3.1, 3.2 (text) and 3.3, and those built like them"
+            .into(),
+    }
 }
 
 fn number(object: &Map<String, Value>, key: &str) -> Option<f32> {
@@ -79,9 +118,9 @@ fn scaling(path: &Path, rope: &Map<String, Value>) -> Result<Option<RopeScaling>
                 original_max_seq_len: needed("original_max_position_embeddings")? as usize,
             }))
         }
-        other => Err(Error::file(
+        other => Err(unsupported(
             path,
-            format!("rope scaling {other:?}; \"default\" and \"llama3\" are supported"),
+            format!("rope scaling is {other:?}; \"default\" and \"llama3\" are supported"),
         )),
     }
 }
@@ -125,8 +164,9 @@ pub(super) fn write(config: &Config, options: &SaveOptions) -> Value {
         "rope_theta": exact(config.rope_theta),
         "tie_word_embeddings": config.tied_embeddings,
         "torch_dtype": match options.storage {
-            Storage::F32 => "float32",
+            Storage::F16 => "float16",
             Storage::Bf16 => "bfloat16",
+            _ => "float32",
         },
         "use_cache": true,
         "vocab_size": config.vocab_size,

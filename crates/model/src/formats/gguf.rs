@@ -1,0 +1,125 @@
+//! GGUF files, versions 2 and 3, of the architecture `llama`: the format of llama.cpp and all that is built on it.
+//!
+//! The header is read into plain tables ([`header`]); what a Llama's keys mean is in [`llama`]. The vocabulary travels as
+//! metadata, which this crate passes on and does not read.
+
+pub mod header;
+pub mod llama;
+mod value;
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use kernels::quant::Encoding;
+use ledger::atomic::AtomicFile;
+use ledger::progress::{Progress, Unit};
+
+use super::checkpoint::{Found, RowOrder};
+use super::map::Mapped;
+use super::storage::Storage;
+use super::stream::{Memory, Outgoing, Tensors};
+use super::{Checkpoint, Format, names};
+use crate::Error;
+use crate::weights::tensors;
+
+pub use header::{Header, TensorInfo, parse};
+pub use value::{Array, Value};
+
+/// How a file begins.
+pub const MAGIC: &[u8; 4] = b"GGUF";
+
+/// Tensors and data begin at multiples of this, which is also what a file means that does not say.
+const ALIGNMENT: usize = 32;
+
+/// Opens a file: its header is read and checked, its values are not touched.
+///
+/// # Errors
+/// A header that is cut short or contradicts itself, another architecture, and tensors that are missing, of another
+/// shape or of a type that is not read. The error names the key or the tensor, and the byte.
+pub fn open(path: &Path) -> Result<Checkpoint, Error> {
+    let file = Mapped::open(path)?;
+    let header = parse(&file.bytes).map_err(|fault| fault.of(path, 0))?;
+    let (config, about) = llama::read(path, &header, &file.bytes)?;
+    let stored = header.tensors.into_iter().map(|tensor| tensor.stored).collect();
+    let order = RowOrder::Pairs(config.head_dim);
+    let path = path.to_owned();
+    let found = Found { path, format: Format::Gguf, config, about, files: vec![file], stored };
+    found.whole_tensors(order, |name| name == llama::ROPE_FACTORS)
+}
+
+/// A file's metadata alone: for its vocabulary.
+pub fn metadata(path: &Path) -> Result<Vec<(String, Value)>, Error> {
+    let file = Mapped::open(path)?;
+    Ok(parse(&file.bytes).map_err(|fault| fault.of(path, 0))?.metadata)
+}
+
+/// Writes a whole file, tensor by tensor, or none. `metadata` follows the model's own keys: a name, the vocabulary.
+/// Without a `storage`, every tensor keeps the encoding that it has.
+///
+/// # Errors
+/// Values that cannot be read or that the encoding cannot hold, and a failure of the disk.
+pub fn write(
+    path: &Path,
+    model: &dyn Tensors,
+    storage: Option<Storage>,
+    metadata: &[(String, Value)],
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let config = model.config();
+    let specs = tensors(config);
+    let outgoing: Vec<Outgoing> = specs
+        .iter()
+        .enumerate()
+        .map(|(index, spec)| {
+            let encoding = match storage {
+                Some(storage) => storage.encoding(spec, config),
+                // llama.cpp multiplies by norms in F32 alone.
+                None if spec.shape.len() == 1 => Encoding::F32,
+                None => model.encoding(index),
+            };
+            let rotated = names::is_rotated(&spec.name);
+            let order = if rotated { RowOrder::Pairs(config.head_dim) } else { RowOrder::Halves };
+            Outgoing { spec, index, encoding, order }
+        })
+        .collect();
+    let storage = storage.unwrap_or_else(|| mostly(&outgoing));
+
+    let factors = llama::rope_factors(config);
+    let mut listed: Vec<(String, Vec<usize>, Encoding, usize)> = Vec::new();
+    if let Some(factors) = &factors {
+        listed.push((llama::ROPE_FACTORS.into(), vec![factors.len()], Encoding::F32, 4 * factors.len()));
+    }
+    listed.extend(outgoing.iter().map(|tensor| {
+        let name = names::name(&tensor.spec.name, Format::Gguf);
+        (name, tensor.spec.shape.clone(), tensor.encoding, tensor.bytes())
+    }));
+    let own = llama::metadata(config, storage);
+    let start = header::write(own.iter().chain(metadata), &listed);
+
+    let total: usize = listed.iter().map(|tensor| tensor.3).sum();
+    let task = progress.begin("write", Some(total as u64), Unit::Bytes);
+    let failed = |source| ledger::Error::Io { operation: "write", path: path.to_owned(), source };
+    let mut file = BufWriter::new(AtomicFile::create(path)?);
+    file.write_all(&start).map_err(failed)?;
+    if let Some(factors) = &factors {
+        file.write_all(bytemuck::cast_slice(factors)).map_err(failed)?;
+        file.write_all(header::padding(4 * factors.len())).map_err(failed)?;
+    }
+    let mut memory = Memory::default();
+    for tensor in &outgoing {
+        tensor.write(model, &mut memory, &mut file, path, &*task)?;
+        file.write_all(header::padding(tensor.bytes())).map_err(failed)?;
+    }
+    file.into_inner().map_err(|error| failed(error.into_error()))?.commit()?;
+    Ok(())
+}
+
+/// The storage that comes nearest to encodings that were kept: that of most values.
+fn mostly(outgoing: &[Outgoing]) -> Storage {
+    let values = |encoding: Encoding| -> usize {
+        let those = outgoing.iter().filter(|tensor| tensor.encoding == encoding);
+        those.map(|tensor| tensor.spec.range.len()).sum()
+    };
+    let most = Encoding::ALL.into_iter().max_by_key(|encoding| values(*encoding));
+    Storage::mostly(most.unwrap_or(Encoding::F32))
+}
