@@ -16,7 +16,7 @@ use crate::vocabulary::NONE;
 
 /// The chat template for `apply_chat_template`: text that encodes to what [`crate::chat::prompt`]
 /// gives. After Meta's, with the role `tool` written as `ipython` as in Llama 3.1.
-const CHAT_TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}\
+pub(crate) const CHAT_TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}\
 {% set role = 'ipython' if message['role'] == 'tool' else message['role'] %}\
 {{ '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}\
 {% endfor %}{% if add_generation_prompt %}\
@@ -82,7 +82,56 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer, Error> {
     let contents = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let raw: RawFile = serde_json::from_slice(&contents)
         .map_err(|error| Error::Json { path: path.to_owned(), problem: error.to_string() })?;
-    convert(raw).map_err(|(place, problem)| Error::Unsupported { path: path.to_owned(), place, problem })
+    convert(raw, true).map_err(|(place, problem)| Error::Unsupported {
+        path: path.to_owned(),
+        place,
+        problem,
+    })
+}
+
+/// A tokenizer from its lists: tokens by id in the byte-level alphabet, of which those from `ordinary` on are special,
+/// and merges as "a b".
+pub(crate) fn from_lists(
+    tokens: &[String],
+    ordinary: usize,
+    merges: &[String],
+) -> Result<Tokenizer, (String, String)> {
+    let numbered = || (0u32..).zip(tokens);
+    let mut vocab = HashMap::new();
+    for (id, text) in numbered().take(ordinary) {
+        if vocab.insert(text.clone(), id).is_some() {
+            return Err(refusal("tokens", format!("{text:?} is listed twice")));
+        }
+    }
+    let special = |(id, text): (u32, &String)| RawAddedToken {
+        id,
+        content: text.clone(),
+        single_word: false,
+        lstrip: false,
+        rstrip: false,
+    };
+    let added_tokens = numbered().skip(ordinary).map(special).collect();
+    let model = RawModel {
+        r#type: None,
+        dropout: None,
+        continuing_subword_prefix: None,
+        end_of_word_suffix: None,
+        byte_fallback: false,
+        ignore_merges: true,
+        vocab,
+        merges: merges.iter().cloned().map(RawMerge::Text).collect(),
+    };
+    convert(RawFile { added_tokens, normalizer: None, pre_tokenizer: None, model }, false)
+}
+
+/// The lists of [`from_lists`].
+pub(crate) fn lists(tokenizer: &Tokenizer) -> (Vec<String>, Vec<String>) {
+    let alphabet = Alphabet::new();
+    let mut tokens: Vec<String> = tokenizer.vocabulary().tokens().map(|token| alphabet.text(token)).collect();
+    let join = |&(left, right): &(u32, u32)| format!("{} {}", tokens[left as usize], tokens[right as usize]);
+    let merges = tokenizer.merges().iter().map(join).collect();
+    tokens.extend(tokenizer.special_names().iter().cloned());
+    (tokens, merges)
 }
 
 /// The other files' names and contents.
@@ -96,8 +145,10 @@ pub(crate) fn files(tokenizer: &Tokenizer) -> [(&'static str, String); 3] {
     ]
 }
 
-fn convert(raw: RawFile) -> Result<Tokenizer, Refusal> {
-    check_kind(&raw)?;
+fn convert(raw: RawFile, says_its_kind: bool) -> Result<Tokenizer, Refusal> {
+    if says_its_kind {
+        check_kind(&raw)?;
+    }
     let RawFile { mut added_tokens, model, .. } = raw;
     added_tokens.sort_by_key(|token| token.id);
     let (tokens, special_names) = convert_vocabulary(&model, added_tokens)?;

@@ -1,7 +1,8 @@
 //! Byte-level BPE as Llama 3 has it: train, encode, decode; and the format of its conversations.
 //!
 //! The files are those that tiktoken and transformers read, the results are theirs token for token.
-//! Not a tokenizer for other split patterns or other algorithms (SentencePiece, WordPiece, Unigram).
+//! Not a tokenizer for other split patterns or other algorithms (SentencePiece, WordPiece, Unigram); of SentencePiece's
+//! files the vocabulary is read, for other formats to hold.
 //!
 //! A model's ids are the ordinary tokens by rank, and the 256 special tokens after them.
 
@@ -12,9 +13,11 @@ mod error;
 mod hugging_face;
 mod merge;
 mod rank_file;
+pub mod sentencepiece;
 mod specials;
 mod split;
 mod stream;
+pub mod table;
 mod tokenizer;
 pub mod train;
 mod unicode;

@@ -80,6 +80,11 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// Writes `tokenizer.model` alone, which is what Meta's own code reads. It does not name the special tokens.
+    pub fn save_ranks(&self, path: &Path) -> Result<(), Error> {
+        Ok(ledger::atomic::write(path, &rank_file::to_bytes(self))?)
+    }
+
     /// From the ordinary tokens in order of rank, and the names of the special ones after them.
     pub(crate) fn from_tokens<'a>(
         tokens: impl Iterator<Item = &'a [u8]>,
