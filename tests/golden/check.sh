@@ -1,11 +1,12 @@
 #!/bin/sh
-# Checks that transformers reads the folders that we write and computes the same logits (f32, within 1e-4).
+# Checks that transformers reads the folders that we write and computes the same logits (f32, within 1e-4), and that torch,
+# gguf and transformers read what `alti convert` makes.
 #
 #     tests/golden/check.sh                      # the golden models, read and exported again by us
 #     tests/golden/check.sh runs/NAME/base ...   # folders of a run
 #
 # Makes a virtual environment in tests/golden/.venv on its first run; PYTHON=path uses another interpreter that has
-# torch and transformers.
+# the packages of model/requirements.txt.
 set -eu
 cd "$(dirname "$0")/../.."
 if [ -z "${PYTHON:-}" ]; then
@@ -28,5 +29,7 @@ else
     for folder in crates/model/tests/golden/*/; do
         "$PYTHON" tests/golden/check_export.py "$program" "$folder" --export "$scratch/$(basename "$folder")" || failed=1
     done
+    cargo build --quiet -p cli
+    "$PYTHON" tests/golden/check_model_formats.py "${CARGO_TARGET_DIR:-target}/debug/alti" || failed=1
 fi
 exit $failed

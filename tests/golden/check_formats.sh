@@ -18,3 +18,4 @@ rewrites() {
 }
 rewrites tokenizer_unicode.py crates/tokenizer/src/unicode_tables.rs
 rewrites corpus_indexed.py tests/golden/corpus_indexed/*
+rewrites gguf_blocks.py crates/kernels/src/quant/golden/*

@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+use model::formats::Storage;
 
 /// Raise a Llama: from your documents to your own assistant, with one program.
 #[derive(Debug, Parser)]
@@ -20,7 +21,8 @@ use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
         alti raise                        raise a tiny model from the crates on this machine\n  \
         alti status runs/tiny             what was made, and how long it took\n  \
         alti chat runs/tiny               talk to it\n  \
-        alti serve runs/tiny              let other programs talk to it, as they would to OpenAI\n\n\
+        alti serve runs/tiny              let other programs talk to it, as they would to OpenAI\n  \
+        alti convert runs/tiny tiny.gguf  take it to llama.cpp and what is built on it\n\n\
         Your own documents:\n  \
         alti raise --name mine --source ~/notes --source 'pages/*.warc.gz' --size small",
     disable_help_subcommand = true,
@@ -53,6 +55,8 @@ pub enum Verb {
     Status(Status),
     Eval(Eval),
     Report(Report),
+    Convert(Convert),
+    Inspect(Inspect),
     #[command(subcommand)]
     Tokenizer(Tokenizer),
     #[command(subcommand)]
@@ -231,6 +235,85 @@ pub struct Report {
     /// Where to write it. [default: RUN/report.html]
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
+}
+
+/// Turn a model into another format, plain or quantised.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Turn a model into another format, plain or quantised.\n\n\
+        Read are Hugging Face folders (safetensors, sharded too), Meta's folders (params.json, consolidated.NN.pth, any \
+        number of shards) and GGUF files, of Llama 2, 3, 3.1, 3.2 (text), 3.3 and models of the same architecture; a \
+        model of another one is refused by name. The vocabulary goes along. Tensors pass one by one, so that a model \
+        larger than the memory can be converted. Nothing in a file is executed.",
+    after_long_help = "Examples:\n  \
+        alti convert runs/tiny tiny.gguf --quantize q8_0\n  \
+        alti convert Llama-3.2-1B-Instruct llama.gguf --quantize q4_k_m\n  \
+        alti convert Meta-Llama-3-8B/original llama-3-8b --to hf --quantize bf16\n  \
+        alti convert llama.gguf llama --to hf\n  \
+        alti convert llama original --to meta"
+)]
+pub struct Convert {
+    /// A run, a model's folder or a GGUF file.
+    #[arg(value_name = "IN")]
+    pub from: PathBuf,
+    /// The file (GGUF) or folder (hf, meta) to write; it must not exist yet.
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// The format of OUT. [default: gguf where OUT ends in .gguf]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub to: Option<To>,
+    /// How values are stored: f32, f16, bf16, and in GGUF q8_0, q6_k, q4_k_m or q4_0. [default: as they are; bf16 for
+    /// hf and meta where they are quantised]
+    #[arg(long, value_name = "STORAGE", value_parser = storage)]
+    pub quantize: Option<Storage>,
+    /// Weights of a Hugging Face folder beyond this many bytes are cut into shards.
+    #[arg(long, value_name = "BYTES", default_value = "5000000000")]
+    pub shard_bytes: usize,
+    /// What a GGUF file calls the model. [default: what IN calls it]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Formats that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum To {
+    /// A Hugging Face folder.
+    Hf,
+    /// A GGUF file.
+    Gguf,
+    /// Meta's folder, in one shard.
+    Meta,
+}
+
+fn storage(text: &str) -> Result<Storage, String> {
+    Storage::by_name(text).ok_or_else(|| {
+        let known = Storage::ALL.map(Storage::name).join(", ");
+        format!("write one of {known}")
+    })
+}
+
+/// Show what is in a model, in adapters or in token shards.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Show what is in a model, in adapters or in token shards.\n\n\
+        Architecture, parameters, context, vocabulary, how the values are stored, and with --tensors each tensor. Headers \
+        are read and checked; values are not touched, so the largest model takes no longer than the smallest.",
+    after_long_help = "Examples:\n  \
+        alti inspect runs/tiny\n  \
+        alti inspect llama.gguf --tensors\n  \
+        alti inspect Meta-Llama-3-8B/original --json | jq .parameters\n  \
+        alti inspect runs/tiny/tokens/train"
+)]
+pub struct Inspect {
+    /// A run, a model's folder, a GGUF file, a folder of adapters, or token shards (.bin and .idx).
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// List every tensor as the file names it.
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Train a tokenizer, or turn text into tokens and back.

@@ -3,7 +3,9 @@
 mod args;
 mod bench;
 mod chat;
+mod convert;
 mod errors;
+mod inspect;
 mod interrupt;
 mod open;
 mod progress;
@@ -13,6 +15,7 @@ mod report;
 mod serve;
 mod status;
 mod tokenizers;
+mod vocabulary;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -48,6 +51,8 @@ fn run(verb: &Verb, shown: &Shown) -> Result<(), Error> {
         Verb::Status(args) => status::status(args),
         Verb::Eval(args) => raise::eval(args, shown),
         Verb::Report(args) => report::report(args, shown),
+        Verb::Convert(args) => convert::convert(args, shown),
+        Verb::Inspect(args) => inspect::inspect(args),
         Verb::Tokenizer(args) => tokenizers::tokenizer(args, shown),
         Verb::Bench(args) => bench::bench(args, shown),
     }

@@ -57,6 +57,11 @@ pub fn find(path: &Path) -> Result<Found, Error> {
     Err(Error::Usage { message, hint })
 }
 
+/// The model that `path` means in whatever format: a run's, as [`find`] takes it, or what lies at the path itself.
+pub fn model_path(path: &Path) -> Result<PathBuf, Error> {
+    if path.join("manifest.json").is_file() { Ok(find(path)?.folder) } else { Ok(path.to_owned()) }
+}
+
 /// Reads the model and its tokenizer.
 pub fn load(found: &Found, progress: &dyn Progress) -> Result<(Arc<Llama>, Tokenizer), Error> {
     let tokenizer = Tokenizer::load(&found.folder)?;

@@ -148,6 +148,7 @@ fn the_whole_way() {
     lineage(&run);
     report(&run);
     talk(&place);
+    convert(&place);
     disturbed(&place, &weights(&run));
 }
 
@@ -187,6 +188,62 @@ fn report(run: &Path) {
     }
     let hash = Run::open_read_only(run).unwrap().stage("sft").unwrap().outputs["aligned"].to_string();
     assert!(html.contains(&hash), "the report does not name the tuned model by its hash");
+}
+
+/// The tuned model through every format and back: the same weights, the same words, and errors that say what to do.
+fn convert(place: &Place) {
+    let ask =
+        |model: &str| place.run(&["chat", model, "--prompt", "What is 12 plus 30?", "--max-tokens", "12"]);
+    let json = |model: &str| -> serde_json::Value {
+        serde_json::from_str(&place.run(&["inspect", model, "--json"])).unwrap()
+    };
+    let (answer, run) = (ask("runs/calm"), json("runs/calm"));
+    assert_eq!(run["format"], "Hugging Face");
+    for (from, to, more) in [
+        ("runs/calm", "calm.gguf", &[][..]),
+        ("calm.gguf", "hf", &["--to", "hf", "--shard-bytes", "300000"]),
+        ("hf", "meta", &["--to", "meta"]),
+        ("meta", "again", &["--to", "hf"]),
+    ] {
+        let said = place.run(&[&["convert", from, to], more].concat());
+        assert!(said.contains(to) && said.contains("from"), "{said}");
+        assert_eq!(json(to)["parameters"], run["parameters"], "{to}");
+    }
+    let folder = |path: &str| place.path(path).join("model.safetensors");
+    assert!(fs::read(folder("again")).unwrap() == fs::read(folder("runs/calm/aligned")).unwrap());
+    assert!(place.path("hf/model.safetensors.index.json").is_file());
+    for (file, same) in [("tokenizer.json", true), ("tokenizer.model", true), ("tokenizer_config.json", true)]
+    {
+        let [ours, theirs] =
+            ["runs/calm/aligned", "hf"].map(|dir| fs::read(place.path(dir).join(file)).unwrap());
+        assert_eq!(ours == theirs, same, "{file}");
+    }
+    assert_eq!(ask("hf"), answer);
+    let said = place.run(&["convert", "runs/calm", "small.gguf", "--quantize", "q8_0", "--name", "Calm"]);
+    assert!(said.contains("small.gguf"), "{said}");
+    let said = place.run(&["inspect", "small.gguf", "--tensors"]);
+    for wanted in ["Calm", "Q8_0", "blk.0.attn_q.weight", "bits a value"] {
+        assert!(said.contains(wanted), "{wanted} is missing in:\n{said}");
+    }
+    let said = place.run(&["inspect", "runs/calm/tokens/train"]);
+    assert!(said.contains("Megatron") && said.contains("documents"), "{said}");
+    let bytes = fs::read(place.path("small.gguf")).unwrap();
+    fs::write(place.path("cut.gguf"), &bytes[..bytes.len() - 1000]).unwrap();
+    for (args, code, wanted) in [
+        (&["convert", "runs/calm", "calm.gguf"][..], 2, "is there already"),
+        (&["convert", "runs/calm", "other"], 2, "--to hf"),
+        (
+            &["convert", "runs/calm", "other", "--to", "hf", "--quantize", "q8_0"],
+            1,
+            "q8_0 is a format of GGUF",
+        ),
+        (&["convert", "cut.gguf", "other.gguf"], 1, "cut.gguf, byte "),
+        (&["inspect", "pages"], 1, "holds no model"),
+    ] {
+        let said = place.fails(args, code);
+        assert!(said.contains(wanted) && said.contains("hint:"), "alti {args:?} said:\n{said}");
+    }
+    assert!(!place.path("other").exists() && !place.path("other.gguf").exists());
 }
 
 /// Chat, in all ways that need no terminal, and the server.
