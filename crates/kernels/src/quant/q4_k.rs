@@ -1,7 +1,7 @@
 //! GGUF's Q4_K: 256 values in eight parts of 32, four bits each. A part has a scale and a minimum in six bits; the block
 //! has a scale for the scales and one for the minima, in f16. The layout is that of the file.
 //!
-//! The format fixes what a block means, not how a scale is found. Here each part takes, of 21 grids between its
+//! The format fixes what a block means, not how a scale is found. Here each part takes, of 16 grids between its
 //! smallest and its largest value, the one whose least-squares line through the codes leaves the smallest error;
 //! larger values weigh more, as in ggml. Every sum has a fixed order, so the bytes are the same on every processor.
 
@@ -15,6 +15,8 @@ pub const LEN: usize = 256;
 /// Values that share a scale and a minimum.
 const PART: usize = 32;
 const PARTS: usize = LEN / PART;
+/// Grids that are tried for a part: a vector of them.
+const GRIDS: usize = 16;
 
 /// One block: value `i` of part `p` is `scale * scales[p] * code - minimum * minima[p]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,21 +139,23 @@ fn fit(values: &[f32; PART]) -> (f32, f32) {
     let weighted: [f32; PART] = std::array::from_fn(|at| weights[at] * values[at]);
     let (w, wx) = (sum(&weights, |x| x), sum(&weighted, |x| x));
 
+    // One grid a lane, so that no sum crosses lanes.
+    let steps: [f32; GRIDS] = std::array::from_fn(|grid| grid_codes(grid) * inverse_range);
+    let mut sums = [[0.0f32; GRIDS]; 3];
+    for at in 0..PART {
+        let (distance, weight, weighted) = (values[at] - least, weights[at], weighted[at]);
+        for grid in 0..GRIDS {
+            let code = (distance * steps[grid]).round_ties_even().min(15.0);
+            sums[0][grid] += weight * code;
+            sums[1][grid] += weight * code * code;
+            sums[2][grid] += weighted * code;
+        }
+    }
     // What remains where no grid tells the values apart.
     let mut best = ((most - least) / 15.0, -least);
     let mut best_gain = f32::NEG_INFINITY;
-    for grid in 0..=20 {
-        let steps = (14.0 + 0.1 * grid as f32) * inverse_range;
-        let mut sums = [[0.0f32; 16]; 3];
-        for at in 0..PART {
-            let lane = at % 16;
-            let code = ((values[at] - least) * steps).round_ties_even().min(15.0);
-            let weight = weights[at] * code;
-            sums[0][lane] += weight;
-            sums[1][lane] += weight * code;
-            sums[2][lane] += weighted[at] * code;
-        }
-        let [wq, wqq, wxq] = sums.map(|lanes| total(&lanes));
+    let [wq, wqq, wxq] = sums;
+    for ((wq, wqq), wxq) in wq.into_iter().zip(wqq).zip(wxq) {
         // The line `step * code + start` of least squares; `gain` is what it takes off the sum of weighted squares.
         let determinant = w * wqq - wq * wq;
         let mut step = (w * wxq - wx * wq) / determinant;
@@ -168,18 +172,25 @@ fn fit(values: &[f32; PART]) -> (f32, f32) {
     best
 }
 
+/// By how many codes the range of a part is divided in a grid: 13.9 to 16.
+fn grid_codes(grid: usize) -> f32 {
+    13.9 + 0.14 * grid as f32
+}
+
 #[inline(always)]
 fn sum(values: &[f32; PART], of: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; 16];
-    for (at, value) in values.iter().enumerate() {
-        lanes[at % 16] += of(*value);
+    for half in values.as_chunks::<16>().0 {
+        for (lane, value) in lanes.iter_mut().zip(half) {
+            *lane += of(*value);
+        }
     }
     total(&lanes)
 }
 
 /// Halves added to halves: one order on every processor.
 #[inline(always)]
-pub(super) fn total(lanes: &[f32; 16]) -> f32 {
+fn total(lanes: &[f32; 16]) -> f32 {
     let mut lanes = *lanes;
     for width in [8, 4, 2, 1] {
         for lane in 0..width {

@@ -1,13 +1,12 @@
 //! GGUF's Q6_K: 256 values in sixteen parts of 16, six bits each. A part has a scale of eight bits; the block has a scale
 //! for the scales, in f16. The layout is that of the file.
 //!
-//! A part's scale is the one of 19 that leaves the smallest error, its own least-squares scale for each set of codes;
+//! A part's scale is the one of 16 that leaves the smallest error, its own least-squares scale for each set of codes;
 //! values weigh by their squares, as in ggml. Every sum has a fixed order, so the bytes are the same on every processor.
 
 use half::f16;
 
 use super::encoding::whole_blocks;
-use super::q4_k::total;
 use crate::isa;
 
 /// Values of a block.
@@ -15,6 +14,8 @@ pub const LEN: usize = 256;
 /// Values that share a scale.
 const PART: usize = 16;
 const PARTS: usize = LEN / PART;
+/// Grids that are tried for a part: a vector of them.
+const GRIDS: usize = 16;
 /// Values whose codes lie in one stretch of `low` and `high`.
 const HALF: usize = LEN / 2;
 
@@ -109,17 +110,20 @@ fn fit(values: &[f32; PART]) -> f32 {
     let inverse_farthest = inverse(farthest);
     // Weights are squares relative to the largest value, so that neither they nor their sums leave the range of f32.
     let relative = values.map(|value| value * inverse_farthest);
-    let (mut best, mut best_gain) = (0.0, 0.0);
-    for grid in -9..=9 {
-        let steps = -(32.0 + 0.1 * grid as f32);
-        let mut sums = [[0.0f32; 16]; 2];
-        for at in 0..PART {
-            let code = (relative[at] * steps).round_ties_even().clamp(-32.0, 31.0);
-            let weight = relative[at] * relative[at] * code;
-            sums[0][at] = weight * relative[at];
-            sums[1][at] = weight * code;
+    // One grid a lane, so that no sum crosses lanes.
+    let steps: [f32; GRIDS] = std::array::from_fn(|grid| -(31.1 + 0.12 * grid as f32));
+    let mut sums = [[0.0f32; GRIDS]; 2];
+    for value in relative {
+        let weight = value * value;
+        for grid in 0..GRIDS {
+            let code = (value * steps[grid]).round_ties_even().clamp(-32.0, 31.0);
+            sums[0][grid] += weight * value * code;
+            sums[1][grid] += weight * code * code;
         }
-        let [wxq, wqq] = sums.map(|lanes| total(&lanes));
+    }
+    let (mut best, mut best_gain) = (0.0, 0.0);
+    let [wxq, wqq] = sums;
+    for (wxq, wqq) in wxq.into_iter().zip(wqq) {
         // What the codes take off the sum of weighted squares, with their own least-squares step.
         if wqq > 0.0 && wxq * wxq > best_gain * wqq {
             best_gain = wxq * wxq / wqq;
