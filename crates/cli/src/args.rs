@@ -122,7 +122,7 @@ pub struct Raise {
         echo 'What is `serde` for?' | alti chat runs/tiny"
 )]
 pub struct Chat {
-    /// A run, or a model's folder.
+    /// A run, a model's folder, or a GGUF file.
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
     /// Ask one thing, print the answer and leave.
@@ -169,7 +169,7 @@ pub struct Sampling {
         -d '{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"What is 12 plus 30?\"}]}'"
 )]
 pub struct Serve {
-    /// A run, or a model's folder.
+    /// A run, a model's folder, or a GGUF file.
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
     /// Address and port; port 0 takes a free one.

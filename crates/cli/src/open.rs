@@ -1,20 +1,22 @@
-//! From a path on the command line to a model that can talk: a run's folder, or a model's.
+//! From a path on the command line to a model that can talk: a run's folder, a model's, or a GGUF file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kernels::gemm::Precision;
 use ledger::progress::Progress;
+use model::formats::{self, Format};
 use model::infer::Llama;
 use tokenizer::Tokenizer;
 
 use crate::errors::Error;
 use crate::recipe::Given;
+use crate::vocabulary::Vocabulary;
 
 /// A model's folder and what it is called.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The folder with `config.json`.
+    /// The folder with `config.json`, Meta's folder, or the GGUF file.
     pub folder: PathBuf,
     /// The run's name, or the folder's.
     pub name: String,
@@ -27,6 +29,14 @@ pub fn find(path: &Path) -> Result<Found, Error> {
     let full = path.canonicalize().map_err(Error::io("open", path))?;
     let name =
         |folder: &Path| folder.file_name().map_or("model".to_owned(), |n| n.to_string_lossy().into_owned());
+    let is_other =
+        full.is_file() || (full.join("params.json").is_file() && !full.join("config.json").is_file());
+    if is_other {
+        let (_, folder) = formats::detect(&full)?;
+        let stem = if full.is_file() { full.file_stem() } else { full.file_name() };
+        let called = stem.map_or("model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        return Ok(Found { folder, name: called, base: false });
+    }
     if full.join("config.json").is_file() {
         let own = name(&full);
         let inside_run = matches!(own.as_str(), "aligned" | "base")
@@ -51,7 +61,7 @@ pub fn find(path: &Path) -> Result<Found, Error> {
     } else {
         (
             format!("{} is neither a run nor a model's folder", path.display()),
-            "a run has manifest.json, a model's folder config.json; `alti raise` makes both".to_owned(),
+            "a run has manifest.json, a model's folder config.json or params.json; a GGUF file is a model too".to_owned(),
         )
     };
     Err(Error::Usage { message, hint })
@@ -64,8 +74,12 @@ pub fn model_path(path: &Path) -> Result<PathBuf, Error> {
 
 /// Reads the model and its tokenizer.
 pub fn load(found: &Found, progress: &dyn Progress) -> Result<(Arc<Llama>, Tokenizer), Error> {
-    let tokenizer = Tokenizer::load(&found.folder)?;
-    let weights = model::hf::load(&found.folder)?;
+    let checkpoint = formats::open(&found.folder)?;
+    let tokenizer = match checkpoint.format() {
+        Format::HuggingFace => Tokenizer::load(&found.folder)?,
+        Format::Meta | Format::Gguf => Vocabulary::find(&checkpoint, progress)?.tokenizer(&found.folder)?,
+    };
+    let weights = checkpoint.weights()?;
     if found.base {
         progress.warn("this is the base model: it continues text but was not tuned to answer");
     }

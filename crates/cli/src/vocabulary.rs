@@ -80,6 +80,26 @@ impl Vocabulary {
         Ok(Self { kind, folder: Some(folder), template, end })
     }
 
+    /// The tokenizer, if it is of the kind that encodes text here; `path` is where it was found.
+    ///
+    /// # Errors
+    /// A vocabulary of another kind, or none.
+    pub fn tokenizer(&self, path: &Path) -> Result<Tokenizer, Error> {
+        let reason = match &self.kind {
+            Kind::Bytes(tokenizer) => return Ok(tokenizer.clone()),
+            Kind::Keys(keys) => match from_keys(keys, path) {
+                Ok(tokenizer) => return Ok(tokenizer),
+                Err(reason) => reason,
+            },
+            Kind::Pieces(_) => "its tokenizer is SentencePiece's".to_owned(),
+            Kind::Nothing => "it has no tokenizer".to_owned(),
+        };
+        Err(Error::Usage {
+            message: format!("{} cannot talk: {reason}", path.display()),
+            hint: "models with Llama 3's tokenizer can be talked to".into(),
+        })
+    }
+
     /// Begin and end of text, if they are known: for what a model's files do not say themselves.
     pub fn ends(&self) -> Option<(u32, Vec<u32>)> {
         match &self.kind {
@@ -271,7 +291,7 @@ fn pieces_keys(pieces: &[Piece], vocab_size: usize) -> Result<Vec<(&'static str,
 }
 
 /// The tokenizer that a GGUF file's keys mean, or why it is none of ours.
-pub fn from_keys(keys: &[(String, Value)], path: &Path) -> Result<Tokenizer, String> {
+fn from_keys(keys: &[(String, Value)], path: &Path) -> Result<Tokenizer, String> {
     let get = |key: &str| keys.iter().find(|(name, _)| name == key).map(|(_, value)| value);
     let kind = (text(keys, "tokenizer.ggml.model"), text(keys, "tokenizer.ggml.pre"));
     let (Some("gpt2"), Some("llama-bpe" | "llama3" | "llama-v3")) = kind else {

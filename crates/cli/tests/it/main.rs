@@ -218,7 +218,9 @@ fn convert(place: &Place) {
             ["runs/calm/aligned", "hf"].map(|dir| fs::read(place.path(dir).join(file)).unwrap());
         assert_eq!(ours == theirs, same, "{file}");
     }
-    assert_eq!(ask("hf"), answer);
+    for model in ["hf", "calm.gguf", "again"] {
+        assert_eq!(ask(model), answer, "{model}");
+    }
     let said = place.run(&["convert", "runs/calm", "small.gguf", "--quantize", "q8_0", "--name", "Calm"]);
     assert!(said.contains("small.gguf"), "{said}");
     let said = place.run(&["inspect", "small.gguf", "--tensors"]);
