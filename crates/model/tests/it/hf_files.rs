@@ -71,6 +71,11 @@ fn a_configuration_of_something_else_is_refused_by_name() {
         ("\"mlp_bias\": false", "\"mlp_bias\": true", "mlp_bias"),
         ("\"silu\"", "\"gelu\"", "hidden_act is \"gelu\""),
         ("\"rope_type\": \"llama3\"", "\"rope_type\": \"yarn\"", "\"yarn\""),
+        ("\"llama\"", "\"mistral\"", "sliding_window is 4096: attention that forgets"),
+        ("\"mlp_bias\"", "\"sliding_window\": 512, \"_\"", "sliding_window is 512"),
+        ("\"mlp_bias\"", "\"partial_rotary_factor\": 0.5, \"_\"", "partial_rotary_factor"),
+        ("\"mlp_bias\"", "\"quantization_config\": {\"quant_method\": \"gptq\"}, \"_\"", "weights by gptq"),
+        ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 200000000", "and the files hold 21 tensors"),
         ("\"hidden_size\": 8", "\"hidden_size\": -8", "hidden_size is -8"),
         ("\"num_key_value_heads\": 1", "\"num_key_value_heads\": 3", "multiple of kv_heads"),
         ("\"hidden_size\": 8", "\"hidden_size\": 16", "tensor "),
@@ -86,6 +91,28 @@ fn a_configuration_of_something_else_is_refused_by_name() {
         assert!(error.hint().is_some());
     }
     assert!(hf::load(Path::new("no/such/folder")).unwrap_err().to_string().contains("no/such/folder"));
+}
+
+#[test]
+fn a_mistral_without_a_window_is_a_llama() {
+    let dir = saved();
+    edit(dir.path(), "config.json", "\"mlp_bias\": false", "\"sliding_window\": null");
+    edit(dir.path(), "config.json", "\"model_type\": \"llama\"", "\"model_type\": \"mistral\"");
+    assert_eq!(hf::load(dir.path()).unwrap().data, small().data);
+}
+
+#[test]
+fn tensors_that_no_llama_has_are_refused_and_pytorchs_own_files_too() {
+    let dir = saved();
+    let path = dir.path().join("model.safetensors");
+    edit(dir.path(), "config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+    let error = hf::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("model.layers.1.") && error.contains("belongs to no Llama"), "{error}");
+    fs::copy(&path, dir.path().join("pytorch_model.bin")).unwrap();
+    fs::remove_file(&path).unwrap();
+    let error = hf::load(dir.path()).unwrap_err();
+    assert!(error.to_string().contains("pytorch_model.bin"), "{error}");
+    assert!(error.hint().unwrap().contains("save_pretrained"));
 }
 
 #[test]

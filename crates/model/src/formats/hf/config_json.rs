@@ -25,14 +25,17 @@ pub fn read(path: &Path, value: &Value) -> Result<Config, Error> {
     let needed = |key: &str| count(key)?.ok_or_else(|| fault(format!("{key} is missing")));
     let (dim, heads) = (needed("hidden_size")?, needed("num_attention_heads")?);
     // Transformers 5 keeps theta and scaling together in `rope_parameters`; 4 keeps them apart.
-    let rope =
-        object.get("rope_parameters").or_else(|| object.get("rope_scaling")).and_then(Value::as_object);
+    let table = |key: &str| object.get(key).and_then(Value::as_object);
+    let rope = table("rope_parameters").or_else(|| table("rope_scaling"));
     let theta = rope.and_then(|rope| rope.get("rope_theta")).or_else(|| object.get("rope_theta"));
     let max_seq_len = count("max_position_embeddings")?.unwrap_or(2048);
-    if let Some(window) = count("sliding_window")?
-        && window < max_seq_len
-        && object.get("use_sliding_window") != Some(&Value::Bool(false))
-    {
+    // What transformers' `MistralConfig` means where its file is silent.
+    let is_mistral = object.get("model_type").is_some_and(|kind| kind == "mistral");
+    let window = match object.get("sliding_window") {
+        None if is_mistral => Some(4096),
+        _ => count("sliding_window")?,
+    };
+    if let Some(window) = window.filter(|window| *window < max_seq_len) {
         let said = format!("sliding_window is {window}: attention that forgets is not supported");
         return Err(unsupported(path, said));
     }
@@ -40,7 +43,7 @@ pub fn read(path: &Path, value: &Value) -> Result<Config, Error> {
         dim,
         layers: needed("num_hidden_layers")?,
         heads,
-        kv_heads: count("num_key_value_heads")?.unwrap_or(heads),
+        kv_heads: count("num_key_value_heads")?.unwrap_or(if is_mistral { 8 } else { heads }),
         head_dim: match count("head_dim")? {
             Some(width) => width,
             None => dim.checked_div(heads).unwrap_or(0),
