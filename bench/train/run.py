@@ -3,6 +3,7 @@
 
     python3 bench/train/run.py                     # both shapes, three rounds: about 40 minutes on two cores
     python3 bench/train/run.py --shapes small --rounds 1 --steps 6
+    python3 bench/train/run.py --programs 'ours bf16' 'pytorch bf16 compiled'
     python3 bench/train/run.py --python PATH       # an interpreter that has torch, instead of a new environment
 
 Makes a virtual environment in bench/train/.venv on its first run, builds our release, and in each round runs every
@@ -86,6 +87,7 @@ def measure(arguments):
         steps = ["--shape", shape, "--threads", threads, "--steps", str(arguments.steps or {"small": 12, "wide": 5}.get(shape, 6))]
         programs = [("ours", "f32", None)] + ([("ours", "bf16", None)] if has_bf16() or arguments.all else [])
         programs += [("pytorch", dtype, compiled) for dtype, compiled in PEERS]
+        programs = [program for program in programs if label(program) in (arguments.programs or [label(program)])]
         for round_number in range(arguments.rounds):
             # Every other round goes backwards, so that no program always follows the same one.
             for program in programs if round_number % 2 == 0 else reversed(programs):
@@ -111,7 +113,7 @@ def compare(runs):
     figures, sound = {}, True
     for shape in dict.fromkeys(key[0] for key in runs):
         rows = {}
-        reference = runs[(shape, "ours", "f32", None)][0]["losses"]
+        reference = (runs.get((shape, "ours", "f32", None)) or runs[(shape, "ours", "bf16", None)])[0]["losses"]
         for (_, *program), results in ((key, value) for key, value in runs.items() if key[0] == shape):
             losses = results[0]["losses"]
             difference = max(abs(a - b) for a, b in zip(losses[:COMPARED_LOSSES], reference))
@@ -140,10 +142,18 @@ def main():
     parser.add_argument("--steps", type=int, help="steps of each run; the first two are not counted")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--python", help="an interpreter that has torch")
+    parser.add_argument("--programs", nargs="+", metavar="LABEL",
+                        help="these alone, at least one of each side, as in: 'ours bf16' 'pytorch bf16 compiled'")
     parser.add_argument("--all", action="store_true", help="also our bf16 where the processor has no instruction for it")
     arguments = parser.parse_args()
     if arguments.steps is not None and arguments.steps < 5:
         parser.error("--steps must be at least 5")
+    known = [f"ours {dtype}" for dtype in ("f32", "bf16")] + [label(("pytorch", *peer)) for peer in PEERS]
+    chosen = arguments.programs or known
+    if unknown := [name for name in chosen if name not in known]:
+        parser.error(f"there is no program {unknown[0]!r}; there are {', '.join(known)}")
+    if len({name.split()[0] for name in chosen}) < 2:
+        parser.error("--programs needs at least one of ours and one of PyTorch's")
 
     runs = measure(arguments)
     figures, sound = compare(runs)
