@@ -139,3 +139,13 @@ impl Fault {
         Error::Damaged { path: path.to_owned(), byte: byte + start as u64, what, reason }
     }
 }
+
+/// What a file says of its model that would compute something else than Llama does.
+fn unsupported(path: &Path, what: String) -> Error {
+    Error::Unsupported {
+        path: path.to_owned(),
+        what,
+        hint: "models of the Llama architecture are read: Llama 2, 3, 3.1, 3.2 (text) and 3.3, and those built like them"
+            .into(),
+    }
+}

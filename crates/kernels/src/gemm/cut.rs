@@ -10,11 +10,11 @@ const RESIDENT: usize = 288;
 /// So few tiles are multiplied with right panels where they lie.
 pub(super) const FEW_TILES: usize = 6;
 /// Items for each thread, so that one that is held up leaves its work to others.
-const ITEMS: usize = 4;
+pub(super) const ITEMS: usize = 4;
 /// Most words of an operand that is packed whole: 32 MiB. Beyond, the memory weighs more than packing again.
-const SHARED_WORDS: usize = 8 << 20;
+pub(super) const SHARED_WORDS: usize = 8 << 20;
 /// Tiles in an item that keep the streaming panels busy enough.
-const ENOUGH_TILES: usize = 4;
+pub(super) const ENOUGH_TILES: usize = 4;
 
 /// How C is cut into items, and K into chunks that fit the resident operand.
 pub(super) struct Cut {

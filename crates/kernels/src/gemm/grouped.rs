@@ -9,7 +9,7 @@
 use super::ahead::{Ahead, Unit};
 use super::amx_sums::{self, Place};
 use super::crew;
-use super::cut::{Tiles, block_range, part};
+use super::cut::{ENOUGH_TILES, ITEMS, SHARED_WORDS, Tiles, block_range, part};
 use super::kernel::{Session, Strip, Tile, Words};
 use super::packed::Panels;
 use super::product::{Item, Product, Right, SharedPacks, Start, right_strip};
@@ -27,16 +27,10 @@ const MOST_ROWS: usize = 1024;
 /// A right operand of so few words, 16 MiB, is read again from a cache for every item: then each item has its own rows,
 /// which it packs when it needs them.
 const CACHED_WORDS: usize = 4 << 20;
-/// Most words of an operand that is packed whole, for all items; K is cut into slabs to keep within.
-const SHARED_WORDS: usize = 8 << 20;
 /// Values of K of all strips that a thread packs at a time, where those of one value of K lie side by side.
 const SLICE: usize = 32;
 /// From so many values on, C goes past the caches when it is complete: it would push everything else out of them.
 const LARGE: usize = 1 << 22;
-/// Items for each thread, so that one that is held up leaves its work to others.
-const ITEMS: usize = 4;
-/// Tiles that an item has at least.
-const ENOUGH_TILES: usize = 4;
 
 /// How a product is cut.
 struct Cut {
@@ -76,6 +70,7 @@ impl Cut {
         let (share_left, share_right) = (group_parts > 1, !packed && row_parts > 1);
         let left = if share_left { rows * words } else { 0 };
         let right = if share_right { right_words } else { 0 };
+        // An operand that is packed for all items is cut into slabs of K, where it is too large to be packed whole.
         let slabs = left.max(right).div_ceil(SHARED_WORDS).clamp(1, blocks);
         let lanes = rows.div_ceil(row_parts).next_multiple_of(kernel.rows) + group;
         let chunks = (lanes * words.div_ceil(slabs)).div_ceil(NEAR_WORDS).min(blocks.div_ceil(slabs));

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::header::Header;
 use super::value::Value;
-use crate::formats::{About, Storage};
+use crate::formats::{About, Storage, unsupported};
 use crate::{Config, Error, RopeScaling};
 
 /// The tensor of the factors, `[C / 2]`.
@@ -165,15 +165,6 @@ fn refuse_unknown_keys(path: &Path, header: &Header) -> Result<(), Error> {
                 format!("llama.rope.scaling.type is {kind:?}; Llama 3.1's scaling is read"),
             ))
         }
-    }
-}
-
-fn unsupported(path: &Path, what: String) -> Error {
-    Error::Unsupported {
-        path: path.to_owned(),
-        what,
-        hint: "models of the Llama architecture are read: Llama 2, 3, 3.1, 3.2 (text) and 3.3, and those built like them"
-            .into(),
     }
 }
 

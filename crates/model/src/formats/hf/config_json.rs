@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{SaveOptions, Storage};
+use crate::formats::unsupported;
 use crate::{Config, Error, RopeScaling};
 
 /// The configuration in a `config.json`.
@@ -90,15 +91,6 @@ fn refuse_other_architectures(path: &Path, object: &Map<String, Value>) -> Resul
         return Err(unsupported(path, said));
     }
     Ok(())
-}
-
-fn unsupported(path: &Path, what: String) -> Error {
-    Error::Unsupported {
-        path: path.to_owned(),
-        what,
-        hint: "models of the Llama architecture are read: Llama 2, 3, 3.1, 3.2 (text) and 3.3, and those built like them"
-            .into(),
-    }
 }
 
 fn number(object: &Map<String, Value>, key: &str) -> Option<f32> {
