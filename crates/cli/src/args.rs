@@ -360,10 +360,11 @@ pub enum Tokenizer {
     },
 }
 
-/// Measure what this machine makes of a recipe.
+/// Measure what this machine makes of a recipe or of a model.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     Train(BenchTrain),
+    Engine(BenchEngine),
 }
 
 /// Measure a training step: tokens a second, share of the machine's peak, memory, and time by operation.
@@ -399,6 +400,46 @@ pub struct BenchTrain {
     #[arg(long, value_name = "PRECISION", hide_possible_values = true)]
     pub precision: Option<Arithmetic>,
     /// One setting, as in a recipe: section.key=value; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measure a model's answers: tokens read and written a second, share of the memory's speed.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Measure a model's answers: tokens read and written a second, share of the memory's speed.\n\n\
+        Random prompts are read and answers written by the engine that `alti chat` and `alti serve` run, scheduling and \
+        sampling included; nothing is written to disk. Each token of one answer reads all weights, so its speed stands \
+        beside that of the memory, measured here. Nothing else should run on the machine meanwhile.",
+    after_long_help = "Examples:\n  \
+        alti bench engine runs/tiny\n  \
+        alti bench engine llama.gguf --prompt 512 2048 --generate 128\n  \
+        alti bench engine llama.gguf --prompt --streams 1 8 32 --set engine.kv_cache=q8\n  \
+        alti bench engine llama.gguf --json | jq '.decode[] | [.streams, .tokens_per_second]'"
+)]
+pub struct BenchEngine {
+    /// A run, a model's folder, or a GGUF file.
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Tokens of the prompts that are read; none measures no reading.
+    #[arg(long, value_name = "N", num_args = 0.., default_values_t = [512])]
+    pub prompt: Vec<usize>,
+    /// Tokens of the answers that are written; 0 measures no writing.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub generate: usize,
+    /// How many answers are written at once.
+    #[arg(long, value_name = "N", num_args = 1.., default_values = ["1", "8"])]
+    pub streams: Vec<NonZeroUsize>,
+    /// How often each is measured; the median counts.
+    #[arg(long, default_value = "3", value_name = "N")]
+    pub rounds: NonZeroU32,
+    /// Threads. [default: all processors]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// One setting of the engine, such as engine.prefill_chunk=512; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Print the figures as JSON.

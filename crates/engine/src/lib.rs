@@ -5,6 +5,7 @@
 //! prompt is read in bounded chunks, so that the others keep talking. What a request gets depends on the request alone:
 //! the same tokens whether it runs by itself or among a hundred others.
 
+pub mod bench;
 mod emit;
 mod engine;
 mod error;

@@ -170,6 +170,17 @@ impl Llama {
         &self.config
     }
 
+    /// Bytes of the matrices that a pass reads, however many tokens it has.
+    pub fn pass_bytes(&self) -> usize {
+        let layer = |layer: &PackedLayer| {
+            [&layer.qkv, &layer.output, &layer.gate_up, &layer.down]
+                .iter()
+                .map(|one| one.bytes())
+                .sum::<usize>()
+        };
+        self.layers.iter().map(layer).sum::<usize>() + self.lm_head.bytes()
+    }
+
     /// Positions that a sequence can have.
     pub fn max_seq_len(&self) -> usize {
         self.table.positions()

@@ -1,6 +1,7 @@
 //! The engine from outside, over models of a few lines.
 
 mod answers;
+mod bench;
 mod bounds;
 mod endings;
 mod llama;

@@ -1,0 +1,116 @@
+//! How fast an engine reads prompts and writes answers, by requests like a client's: scheduling and sampling included.
+//!
+//! Not here: how it is shown, and the engine beside llama.cpp's, which is `bench/engine`.
+
+use ledger::progress::{Progress, Unit};
+use ledger::seed::Seed;
+
+use crate::{Completion, Engine, Error, Request};
+
+/// Tokens of the prompts whose answers are timed: short, so that writing is what is measured.
+const SHORT_PROMPT: usize = 16;
+
+/// What is to be measured.
+pub struct Bench<'a> {
+    /// Tokens of the prompts that are read.
+    pub prompts: &'a [usize],
+    /// Tokens that each answer has; 0 measures no answers.
+    pub generate: usize,
+    /// How many answers are written at once, one measurement each.
+    pub streams: &'a [usize],
+    /// How often each is measured.
+    pub rounds: u32,
+    /// Where the random prompts come from.
+    pub seed: Seed,
+    /// Where to report.
+    pub progress: &'a dyn Progress,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// One for each length of [`Bench::prompts`].
+    pub prefill: Vec<Rate>,
+    /// One for each number of [`Bench::streams`].
+    pub decode: Vec<Rate>,
+}
+
+/// How long one thing took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rate {
+    /// Tokens of the prompt, or answers written at once.
+    pub size: usize,
+    /// Tokens read or written in each round.
+    pub tokens: usize,
+    /// Seconds of each round, in order.
+    pub seconds: Vec<f64>,
+}
+
+impl Rate {
+    /// At the median round.
+    pub fn tokens_per_second(&self) -> f64 {
+        let mut seconds = self.seconds.clone();
+        seconds.sort_unstable_by(f64::total_cmp);
+        let (low, high) = (seconds[(seconds.len() - 1) / 2], seconds[seconds.len() / 2]);
+        self.tokens as f64 / (0.5 * (low + high))
+    }
+}
+
+/// Measures an engine that does nothing else meanwhile.
+///
+/// # Errors
+/// Those of the requests, such as a prompt that is longer than the context.
+pub fn run(engine: &Engine, bench: &Bench) -> Result<Measured, Error> {
+    let per_round = bench.prompts.len() + if bench.generate > 0 { bench.streams.len() } else { 0 };
+    let task =
+        bench.progress.begin("measure", Some(u64::from(bench.rounds) * per_round as u64 + 1), Unit::Items);
+    let mut prompts = Prompts { engine, seed: bench.seed, drawn: 0 };
+    let answer = |prompt, tokens| Request { ignore_end: true, ..Request::greedy(prompt, tokens) };
+    // The first answer finds its buffers and the weights' pages untouched.
+    engine.complete(answer(prompts.draw(SHORT_PROMPT), 2))?;
+    task.advance(1);
+    let mut measured = Measured::default();
+    for &size in bench.prompts {
+        let mut rate = Rate { size, tokens: size, seconds: Vec::new() };
+        for _ in 0..bench.rounds {
+            task.message(&format!("a prompt of {size} tokens"));
+            rate.seconds.push(engine.complete(answer(prompts.draw(size), 1))?.timing.prefill.as_secs_f64());
+            task.advance(1);
+        }
+        measured.prefill.push(rate);
+    }
+    for &size in bench.streams.iter().filter(|_| bench.generate > 0) {
+        // The first token comes with the end of the prompt.
+        let mut rate = Rate { size, tokens: size * bench.generate, seconds: Vec::new() };
+        for _ in 0..bench.rounds {
+            task.message(&format!("{size} answers at once"));
+            let requests =
+                (0..size).map(|_| answer(prompts.draw(SHORT_PROMPT), bench.generate + 1)).collect();
+            let answers = engine.complete_all(requests).into_iter().collect::<Result<Vec<_>, _>>()?;
+            rate.seconds.push(answers.iter().map(decode_seconds).fold(0.0, f64::max));
+            task.advance(1);
+        }
+        measured.decode.push(rate);
+    }
+    Ok(measured)
+}
+
+fn decode_seconds(answer: &Completion) -> f64 {
+    answer.timing.decode.as_secs_f64()
+}
+
+/// Random prompts, each another: nothing that was read before helps.
+struct Prompts<'a> {
+    engine: &'a Engine,
+    seed: Seed,
+    drawn: u64,
+}
+
+impl Prompts<'_> {
+    fn draw(&mut self, tokens: usize) -> Vec<u32> {
+        let mut random = self.seed.stream("engine.bench", self.drawn);
+        self.drawn += 1;
+        let vocab_size = self.engine.tokenizer().vocab_size();
+        (0..tokens).map(|_| random.below(vocab_size as u64) as u32).collect()
+    }
+}

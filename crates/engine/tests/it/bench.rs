@@ -1,0 +1,39 @@
+//! The bench of an engine, over a model whose calls take a known time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::bench::{Bench, run};
+use engine::{Engine, Error, Settings};
+use ledger::progress::Silent;
+use ledger::seed::Seed;
+
+use crate::toy::{Toy, tokenizer};
+
+#[test]
+fn prompts_take_a_call_for_each_chunk_and_answers_one_for_each_token() {
+    let tokenizer = tokenizer();
+    let pause = Duration::from_millis(5);
+    let toy = Arc::new(Toy { pause, ..Toy::new(&tokenizer) });
+    let settings = Settings { prefill_chunk: 32, ..Settings::default() };
+    let engine = Engine::start(Arc::clone(&toy), tokenizer, settings).unwrap();
+    let bench = Bench {
+        prompts: &[32, 128],
+        generate: 10,
+        streams: &[1, 4],
+        rounds: 3,
+        seed: Seed(0),
+        progress: &Silent,
+    };
+    let measured = run(&engine, &bench).unwrap();
+    let found: Vec<_> = measured.prefill.iter().chain(&measured.decode).collect();
+    let sizes: Vec<_> = found.iter().map(|rate| (rate.size, rate.tokens, rate.seconds.len())).collect();
+    assert_eq!(sizes, [(32, 32, 3), (128, 128, 3), (1, 10, 3), (4, 40, 3)]);
+    for (rate, calls) in found.iter().zip([1, 4, 10, 10]) {
+        let least = pause.as_secs_f64() * f64::from(calls);
+        assert!(rate.seconds.iter().all(|&seconds| seconds >= least), "{rate:?} in {calls} calls");
+        assert!(rate.tokens_per_second() <= rate.tokens as f64 / least, "{rate:?}");
+    }
+    assert!(matches!(run(&engine, &Bench { prompts: &[1_000], ..bench }), Err(Error::ContextLength { .. })));
+    engine.shutdown();
+}
