@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use tokenizer::Tokenizer;
 
+use crate::pages::Pages;
 use crate::scheduler::{Command, Scheduler, Submission};
 use crate::{Completion, Error, Event, Forward, Request, Settings, Token};
 
@@ -38,7 +39,9 @@ pub(crate) struct Counters {
     pub(crate) in_flight: AtomicUsize,
     pub(crate) running: AtomicUsize,
     pub(crate) cache_tokens: AtomicUsize,
+    pub(crate) kept_tokens: AtomicUsize,
     pub(crate) prompt_tokens: AtomicU64,
+    pub(crate) cached_tokens: AtomicU64,
     pub(crate) completion_tokens: AtomicU64,
     pub(crate) finished: AtomicU64,
     /// The bits of [`Stats::mean_seconds`].
@@ -52,10 +55,14 @@ pub struct Stats {
     pub running: usize,
     /// Requests that wait for room in it.
     pub waiting: usize,
-    /// Tokens of cache reserved by the running batch.
+    /// Tokens of cache reserved by the running batch, in whole pages; what several share counts once.
     pub cache_tokens: usize,
-    /// Tokens read.
+    /// Tokens of cache kept for requests that may begin in the same way, until the room is needed.
+    pub kept_tokens: usize,
+    /// Tokens of prompts that were read.
     pub prompt_tokens: u64,
+    /// Tokens of prompts that were found in the cache instead.
+    pub cached_tokens: u64,
     /// Tokens generated.
     pub completion_tokens: u64,
     /// Requests that ended, in whatever way.
@@ -94,12 +101,21 @@ impl Engine {
         }
         let (commands, receiver) = channel();
         let counters = Arc::new(Counters::default());
-        let context = model.context().min(settings.max_cache_tokens);
+        let pages = Pages::new(model.page_tokens(), settings.max_cache_tokens / model.page_tokens());
+        if pages.tokens() == 0 {
+            let least = model.page_tokens();
+            let fault = format!(
+                "`max_cache_tokens` is {} and must be at least {least}, a page",
+                settings.max_cache_tokens
+            );
+            return Err(Error::Settings { faults: vec![fault] });
+        }
+        let context = model.context().min(pages.tokens());
         let scheduler = Scheduler::new(
             model,
             tokenizer.clone(),
             settings.clone(),
-            context,
+            (context, pages),
             receiver,
             Arc::clone(&counters),
         );
@@ -146,7 +162,9 @@ impl Engine {
             running,
             waiting: counters.in_flight.load(Ordering::Relaxed).saturating_sub(running),
             cache_tokens: counters.cache_tokens.load(Ordering::Relaxed),
+            kept_tokens: counters.kept_tokens.load(Ordering::Relaxed),
             prompt_tokens: counters.prompt_tokens.load(Ordering::Relaxed),
+            cached_tokens: counters.cached_tokens.load(Ordering::Relaxed),
             completion_tokens: counters.completion_tokens.load(Ordering::Relaxed),
             finished: counters.finished.load(Ordering::Relaxed),
             mean_seconds: f64::from_bits(counters.mean_seconds.load(Ordering::Relaxed)),

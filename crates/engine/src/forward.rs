@@ -1,17 +1,20 @@
-//! What the engine asks of a model: to read tokens into caches and to score what may come next.
+//! What the engine asks of a model: to read tokens into pages and to score what may come next.
 //! `model::infer::Llama` is one; tests bring smaller ones.
 
-use model::infer::{KvCache, Llama, Scratch, Wanted};
+pub use model::infer::{Outputs, Segment, Wanted};
 
-use crate::Error;
+use model::infer::{KvStorage, Llama, Pages, Scratch};
+
+use crate::{Error, KvCache};
 
 /// A model that the engine can run.
 ///
 /// The scores of a sequence must depend on its own tokens alone, bit for bit: not on the other segments of the call, nor
-/// on how its tokens were cut into calls. The engine's promise, the same tokens alone or in any batch, rests on that.
+/// on how its tokens were cut into calls, nor on the pages they are kept in. The engine's promise, the same tokens alone
+/// or in any batch, with pages that others have filled or without, rests on that.
 pub trait Forward: Send + Sync + 'static {
-    /// Keys and values of one sequence.
-    type Cache: Send;
+    /// Memory for the pages of all sequences.
+    type Pages: Send;
     /// Room for intermediate results, used again from call to call.
     type Scratch: Send;
 
@@ -21,32 +24,26 @@ pub trait Forward: Send + Sync + 'static {
     /// Most tokens that one sequence can hold.
     fn context(&self) -> usize;
 
-    /// An empty cache for at most `capacity` tokens.
-    fn cache(&self, capacity: usize) -> Self::Cache;
+    /// Tokens of a page.
+    fn page_tokens(&self) -> usize;
+
+    /// Memory for `count` pages. It should be taken page by page as they are written.
+    fn pages(&self, count: usize, kv_cache: KvCache) -> Self::Pages;
 
     /// Room for calls of this model.
     fn scratch(&self) -> Self::Scratch;
 
-    /// Appends each segment's tokens to its cache. Writes to `logits` one row of `vocab_size` scores for each segment,
-    /// in their order: those that follow its last token. Fails with [`Error::Model`].
-    fn forward(
+    /// Reads each segment's tokens into its pages, and returns what is wanted of them. Fails with [`Error::Model`].
+    fn forward<'s>(
         &self,
-        segments: &mut [Segment<'_, Self::Cache>],
-        scratch: &mut Self::Scratch,
-        logits: &mut Vec<f32>,
-    ) -> Result<(), Error>;
-}
-
-/// The next tokens of one sequence; at least one.
-pub struct Segment<'a, Cache> {
-    /// Tokens that follow what the cache holds.
-    pub tokens: &'a [u32],
-    /// The sequence's cache.
-    pub cache: &'a mut Cache,
+        pages: &mut Self::Pages,
+        segments: &[Segment],
+        scratch: &'s mut Self::Scratch,
+    ) -> Result<Outputs<'s>, Error>;
 }
 
 impl Forward for Llama {
-    type Cache = KvCache;
+    type Pages = Pages;
     type Scratch = Scratch;
 
     fn vocab_size(&self) -> usize {
@@ -57,28 +54,34 @@ impl Forward for Llama {
         self.max_seq_len()
     }
 
-    fn cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(self.config(), capacity)
+    fn page_tokens(&self) -> usize {
+        PAGE_TOKENS
+    }
+
+    fn pages(&self, count: usize, kv_cache: KvCache) -> Pages {
+        let storage = match kv_cache {
+            KvCache::Exact => self.exact_storage(),
+            KvCache::F32 => KvStorage::F32,
+            KvCache::Bf16 => KvStorage::Bf16,
+            KvCache::Q8 => KvStorage::Q8,
+        };
+        Llama::pages(self, storage, PAGE_TOKENS, count)
     }
 
     fn scratch(&self) -> Scratch {
         Scratch::default()
     }
 
-    fn forward(
+    fn forward<'s>(
         &self,
-        segments: &mut [Segment<'_, KvCache>],
-        scratch: &mut Scratch,
-        logits: &mut Vec<f32>,
-    ) -> Result<(), Error> {
-        let mut segments: Vec<_> = segments
-            .iter_mut()
-            .map(|segment| model::infer::Segment { tokens: segment.tokens, cache: &mut *segment.cache })
-            .collect();
-        let scores = Llama::forward(self, &mut segments, Wanted::Last, scratch)
-            .map_err(|error| Error::Model { reason: error.to_string() })?;
-        logits.clear();
-        (0..scores.rows()).for_each(|row| logits.extend_from_slice(scores.row(row)));
-        Ok(())
+        pages: &mut Pages,
+        segments: &[Segment],
+        scratch: &'s mut Scratch,
+    ) -> Result<Outputs<'s>, Error> {
+        Llama::forward(self, pages, segments, scratch)
+            .map_err(|error| Error::Model { reason: error.to_string() })
     }
 }
+
+/// Tokens of a Llama's page: docs/decisions/engine-paging.md.
+const PAGE_TOKENS: usize = 64;

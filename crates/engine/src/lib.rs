@@ -1,7 +1,7 @@
 //! Inference: many requests over one model, batched as they come, sampled and streamed as text.
 //! It knows tokens and text; it is neither a server (see `serve`) nor the mathematics (see `model`).
 //!
-//! One scheduler thread owns every KV cache. Requests join between any two steps and leave when they are done; a long
+//! One scheduler thread owns the pages that keys and values are kept in; requests that begin alike share them. Requests join between any two steps and leave when they are done; a long
 //! prompt is read in bounded chunks, so that the others keep talking. What a request gets depends on the request alone:
 //! the same tokens whether it runs by itself or among a hundred others.
 
@@ -10,6 +10,7 @@ mod emit;
 mod engine;
 mod error;
 mod forward;
+mod pages;
 mod request;
 mod sampling;
 mod scheduler;
@@ -17,9 +18,9 @@ mod settings;
 
 pub use crate::engine::{Engine, Events, Sink, Stats};
 pub use crate::error::Error;
-pub use crate::forward::{Forward, Segment};
+pub use crate::forward::{Forward, Outputs, Segment, Wanted};
 pub use crate::request::{
     Alternative, Completion, Event, FinishReason, Request, StopCause, Timing, Token, Usage,
 };
 pub use crate::sampling::Sampling;
-pub use crate::settings::Settings;
+pub use crate::settings::{KvCache, Settings};

@@ -103,6 +103,8 @@ pub enum StopCause {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Those of them that were not read again, because another request had begun in the same way.
+    pub cached_tokens: usize,
     /// Tokens generated: those of the answer, and those that were cut off with the stop token or stop text.
     pub completion_tokens: usize,
 }

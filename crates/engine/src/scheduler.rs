@@ -1,7 +1,8 @@
-//! The thread that owns the caches: which sequences run, what each step reads, and what becomes of the scores.
+//! The thread that owns the pages: which sequences run, what each step reads, and what becomes of the scores.
 //!
 //! A step reads one token of each sequence that is answering, and up to `prefill_chunk` tokens of prompts, oldest first.
-//! Requests start in the order of their arrival: one that needs much room is waited for, not passed.
+//! Requests start in the order of their arrival: one that needs much room is waited for, not passed. A prompt that begins
+//! as an older one that is still being read waits for the pages that they have in common.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,9 +14,11 @@ use tokenizer::{StreamDecoder, Tokenizer};
 
 use crate::emit::Emitter;
 use crate::engine::Counters;
+use crate::pages::{Pages, Table};
 use crate::sampling::Sampler;
 use crate::{
     Error, Event, FinishReason, Forward, Request, Segment, Settings, Sink, StopCause, Timing, Token, Usage,
+    Wanted,
 };
 
 /// A request on its way to the scheduler.
@@ -41,11 +44,12 @@ pub(crate) struct Scheduler<F: Forward> {
     commands: Receiver<Command>,
     counters: Arc<Counters>,
     waiting: VecDeque<Box<Submission>>,
-    running: Vec<Sequence<F::Cache>>,
+    running: Vec<Sequence>,
     /// No more requests will come.
     closing: bool,
+    pages: Pages,
+    memory: F::Pages,
     scratch: F::Scratch,
-    logits: Vec<f32>,
 }
 
 impl<F: Forward> Scheduler<F> {
@@ -53,11 +57,12 @@ impl<F: Forward> Scheduler<F> {
         model: Arc<F>,
         tokenizer: Tokenizer,
         settings: Settings,
-        context: usize,
+        (context, pages): (usize, Pages),
         commands: Receiver<Command>,
         counters: Arc<Counters>,
     ) -> Self {
         let scratch = model.scratch();
+        let memory = model.pages(pages.tokens() / model.page_tokens(), settings.kv_cache);
         Scheduler {
             model,
             tokenizer,
@@ -68,8 +73,9 @@ impl<F: Forward> Scheduler<F> {
             waiting: VecDeque::new(),
             running: Vec::new(),
             closing: false,
+            pages,
+            memory,
             scratch,
-            logits: Vec::new(),
         }
     }
 
@@ -108,12 +114,12 @@ impl<F: Forward> Scheduler<F> {
     }
 
     fn cancel_all(&mut self) {
-        for mut sequence in std::mem::take(&mut self.running) {
+        for sequence in &mut self.running {
             sequence.finish(FinishReason::Cancelled, None);
-            count_end(&self.counters, Some(&sequence));
         }
+        self.retire(|sequence| sequence.done);
         for mut submission in std::mem::take(&mut self.waiting) {
-            let usage = Usage { prompt_tokens: submission.request.prompt.len(), completion_tokens: 0 };
+            let usage = Usage { prompt_tokens: submission.request.prompt.len(), ..Usage::default() };
             let timing = Timing { queued: submission.submitted.elapsed(), ..Timing::default() };
             submission.sink.send(Event::Done {
                 reason: FinishReason::Cancelled,
@@ -121,9 +127,8 @@ impl<F: Forward> Scheduler<F> {
                 usage,
                 timing,
             });
-            count_end::<F::Cache>(&self.counters, None);
+            count_end(&self.counters, None);
         }
-        self.counters.running.store(0, Ordering::Relaxed);
     }
 
     /// Forgets requests that nobody waits for any more.
@@ -132,104 +137,130 @@ impl<F: Forward> Scheduler<F> {
         self.waiting.retain(|submission| {
             let keep = !submission.sink.is_closed();
             if !keep {
-                count_end::<F::Cache>(counters, None);
+                count_end(counters, None);
             }
             keep
         });
-        self.running.retain(|sequence| {
-            let keep = !sequence.sink.is_closed();
-            if !keep {
-                count_end(counters, Some(sequence));
-            }
-            keep
-        });
+        self.retire(|sequence| sequence.sink.is_closed());
+    }
+
+    /// Takes sequences that have ended out of the batch.
+    fn retire(&mut self, ended: impl Fn(&Sequence) -> bool) {
+        for sequence in self.running.extract_if(.., |sequence| ended(sequence)) {
+            count_end(&self.counters, Some(&sequence));
+            self.pages.release(sequence.table);
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.counters.running.store(self.running.len(), Ordering::Relaxed);
+        self.counters.cache_tokens.store(self.pages.reserved_tokens(), Ordering::Relaxed);
+        self.counters.kept_tokens.store(self.pages.kept_tokens(), Ordering::Relaxed);
     }
 
     /// Starts waiting requests while there is room.
     fn admit(&mut self) {
         while self.running.len() < self.settings.max_sequences {
             let Some(next) = self.waiting.front() else { break };
-            let prompt = next.request.prompt.len();
-            let most = next.request.max_tokens.unwrap_or(usize::MAX).min(self.context - prompt);
-            let reserved = prompt + most;
-            let in_use: usize = self.running.iter().map(|sequence| sequence.reserved).sum();
-            if in_use + reserved > self.settings.max_cache_tokens {
-                break;
-            }
-            let Some(submission) = self.waiting.pop_front() else { break };
+            let prompt = &next.request.prompt;
+            let most = next.request.max_tokens.unwrap_or(usize::MAX).min(self.context - prompt.len());
             // The last token that is generated is never read.
-            let cache = self.model.cache(reserved - 1);
-            self.running.push(Sequence::new(*submission, &self.tokenizer, cache, most));
-            self.counters.cache_tokens.fetch_add(reserved, Ordering::Relaxed);
+            let Some(table) = self.pages.admit(prompt, prompt.len() + most - 1) else { break };
+            let Some(submission) = self.waiting.pop_front() else { break };
+            let mut sequence = Sequence::new(*submission, &self.tokenizer, table, most);
+            sequence.skip_known(&self.pages, &self.counters);
+            self.running.push(sequence);
         }
-        self.counters.running.store(self.running.len(), Ordering::Relaxed);
+        self.publish();
     }
 
     /// One call of the model, and what follows from it.
     fn step(&mut self) {
+        let stepped = self.plan();
+        if stepped.is_empty() {
+            return;
+        }
+        let segments: Vec<Segment> = stepped
+            .iter()
+            .map(|&Stepped { index, count, scored }| {
+                let Sequence { tokens, read, table, .. } = &self.running[index];
+                let wanted = Wanted::Logits(usize::from(scored));
+                Segment { tokens: &tokens[*read..*read + count], first: *read, pages: &table.pages, wanted }
+            })
+            .collect();
+        match self.model.forward(&mut self.memory, &segments, &mut self.scratch) {
+            Err(error) => {
+                stepped.iter().for_each(|stepped| self.running[stepped.index].fail(error.clone()));
+            }
+            Ok(outputs) => {
+                let mut rows = outputs.logits.chunks_exact_mut(self.model.vocab_size());
+                for &Stepped { index, count, scored } in &stepped {
+                    let sequence = &mut self.running[index];
+                    if !sequence.answering() {
+                        self.counters.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
+                    }
+                    sequence.read += count;
+                    self.pages.learn(&mut sequence.table, &sequence.tokens[..sequence.read]);
+                    if scored && let Some(logits) = rows.next() {
+                        // A model may score more tokens than there are, for the sake of its shapes.
+                        sequence.next(&self.tokenizer, &mut logits[..self.tokenizer.vocab_size()]);
+                        self.counters.completion_tokens.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+        self.retire(|sequence| sequence.done);
+    }
+
+    /// Which sequences the next call reads, and how much of them; there is room in their pages.
+    fn plan(&mut self) -> Vec<Stepped> {
         let mut budget = self.settings.prefill_chunk;
         let mut stepped = Vec::with_capacity(self.running.len());
-        let mut segments = Vec::with_capacity(self.running.len());
-        for (index, sequence) in self.running.iter_mut().enumerate() {
+        for index in 0..self.running.len() {
+            let (older, rest) = self.running.split_at_mut(index);
+            let sequence = &mut rest[0];
+            let answering = sequence.answering();
+            if !answering {
+                let Sequence { table, tokens, prompt_tokens, .. } = sequence;
+                self.pages.adopt(table, &tokens[..*prompt_tokens]);
+                sequence.skip_known(&self.pages, &self.counters);
+                let page = self.model.page_tokens();
+                if older.iter().any(|older| sequence.waits_for(older, page)) {
+                    continue;
+                }
+            }
             let unread = sequence.tokens.len() - sequence.read;
-            let count = if sequence.answering() { 1 } else { unread.min(budget) };
+            let count = if answering { 1 } else { unread.min(budget) };
             if count == 0 {
                 continue;
             }
-            if !sequence.answering() {
+            if !answering {
                 budget -= count;
                 sequence.started.get_or_insert_with(Instant::now);
             }
-            segments.push(Segment {
-                tokens: &sequence.tokens[sequence.read..sequence.read + count],
-                cache: &mut sequence.cache,
-            });
-            stepped.push((index, count));
+            self.pages.make_room(&mut sequence.table, sequence.read + count);
+            stepped.push(Stepped { index, count, scored: count == unread });
         }
-        if segments.is_empty() {
-            return;
-        }
-        let forward = self.model.forward(&mut segments, &mut self.scratch, &mut self.logits);
-        drop(segments);
-        if let Err(error) = forward {
-            stepped.iter().for_each(|&(index, _)| self.running[index].fail(error.clone()));
-        } else {
-            self.take_scores(&stepped);
-        }
-        let counters = &self.counters;
-        self.running.retain(|sequence| {
-            if sequence.done {
-                count_end(counters, Some(sequence));
-            }
-            !sequence.done
-        });
-        self.counters.running.store(self.running.len(), Ordering::Relaxed);
-    }
-
-    /// Goes on with each sequence whose tokens have all been read; `stepped` holds places in the batch and tokens read.
-    fn take_scores(&mut self, stepped: &[(usize, usize)]) {
-        let vocab_size = self.model.vocab_size();
-        for (&(index, count), logits) in stepped.iter().zip(self.logits.chunks_exact_mut(vocab_size)) {
-            let sequence = &mut self.running[index];
-            if !sequence.answering() {
-                self.counters.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
-            }
-            sequence.read += count;
-            if sequence.read == sequence.tokens.len() {
-                // A model may score more tokens than there are, for the sake of its shapes.
-                sequence.next(&self.tokenizer, &mut logits[..self.tokenizer.vocab_size()]);
-                self.counters.completion_tokens.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        stepped
     }
 }
 
+/// A sequence's part in a step.
+struct Stepped {
+    /// Its place in the batch.
+    index: usize,
+    /// Tokens that are read.
+    count: usize,
+    /// They are its last, so the scores that follow are wanted.
+    scored: bool,
+}
+
 /// A request has ended; `sequence` is what it was, if it ever ran.
-fn count_end<Cache>(counters: &Counters, sequence: Option<&Sequence<Cache>>) {
+fn count_end(counters: &Counters, sequence: Option<&Sequence>) {
     counters.finished.fetch_add(1, Ordering::Relaxed);
     counters.in_flight.fetch_sub(1, Ordering::Relaxed);
     if let Some(sequence) = sequence {
-        counters.cache_tokens.fetch_sub(sequence.reserved, Ordering::Relaxed);
         let seconds = sequence.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
         let mean = f64::from_bits(counters.mean_seconds.load(Ordering::Relaxed));
         // One in eight: recent enough to follow a change of load, calm enough to be told to a client.
@@ -239,19 +270,19 @@ fn count_end<Cache>(counters: &Counters, sequence: Option<&Sequence<Cache>>) {
 }
 
 /// A request that runs.
-struct Sequence<Cache> {
+struct Sequence {
     request: Request,
     sink: Box<dyn Sink>,
-    cache: Cache,
+    table: Table,
     /// Prompt and answer so far.
     tokens: Vec<u32>,
     prompt_tokens: usize,
-    /// Tokens that are in the cache.
+    /// Tokens whose keys and values are in its pages.
     read: usize,
+    /// Those of the prompt that were there already.
+    cached: usize,
     /// Most tokens to generate.
     most: usize,
-    /// Tokens of cache that are set aside for it.
-    reserved: usize,
     sampler: Sampler,
     decoder: StreamDecoder,
     emitter: Emitter,
@@ -261,21 +292,21 @@ struct Sequence<Cache> {
     first_token: Option<Instant>,
 }
 
-impl<Cache> Sequence<Cache> {
-    fn new(submission: Submission, tokenizer: &Tokenizer, cache: Cache, most: usize) -> Self {
+impl Sequence {
+    fn new(submission: Submission, tokenizer: &Tokenizer, table: Table, most: usize) -> Self {
         let Submission { mut request, sink, seed, submitted } = submission;
         let tokens = std::mem::take(&mut request.prompt);
         let sampler = Sampler::new(request.sampling.clone(), request.logprobs, &tokens, seed);
         Sequence {
             prompt_tokens: tokens.len(),
-            reserved: tokens.len() + most,
             emitter: Emitter::new(&request.stop),
             decoder: StreamDecoder::new(tokenizer),
             request,
             sink,
-            cache,
+            table,
             tokens,
             read: 0,
+            cached: 0,
             most,
             sampler,
             done: false,
@@ -288,6 +319,24 @@ impl<Cache> Sequence<Cache> {
     /// The prompt has been read: each step gives a token.
     fn answering(&self) -> bool {
         self.tokens.len() > self.prompt_tokens
+    }
+
+    /// Does not read again what known pages hold.
+    fn skip_known(&mut self, pages: &Pages, counters: &Counters) {
+        let known = pages.known_tokens(&self.table).saturating_sub(self.read);
+        self.read += known;
+        self.cached += known;
+        counters.cached_tokens.fetch_add(known as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the next page of the prompt is one that an older sequence is reading.
+    fn waits_for(&self, older: &Sequence, page: usize) -> bool {
+        let end = self.read + page;
+        self.read.is_multiple_of(page)
+            && end < self.prompt_tokens
+            && end <= older.prompt_tokens
+            && older.read < end
+            && older.tokens[..end] == self.tokens[..end]
     }
 
     /// Chooses the next token and shows what may be shown.
@@ -329,6 +378,7 @@ impl<Cache> Sequence<Cache> {
         }
         let usage = Usage {
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached,
             completion_tokens: self.tokens.len() - self.prompt_tokens,
         };
         let timing = self.timing(Instant::now());

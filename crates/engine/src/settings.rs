@@ -12,14 +12,34 @@ pub struct Settings {
     pub max_sequences: usize,
     /// Requests that may wait beyond those that can run; the next is refused with [`Error::QueueFull`].
     pub max_queue: usize,
-    /// Tokens that all running sequences together may hold in their caches, prompts and answers. A request reserves its
-    /// prompt and its `max_tokens` before it starts, so one that runs never has to give way. Also bounds one context.
+    /// Tokens of which keys and values are kept, in whole pages: those of running sequences, prompts and answers, and
+    /// prompts that others may begin with too. A request reserves its prompt and its `max_tokens` before it starts, so
+    /// one that runs never has to give way; what is kept for others does. Also bounds one context. Memory is taken as
+    /// pages are first written.
     pub max_cache_tokens: usize,
+    /// What keys and values are kept as.
+    pub kv_cache: KvCache,
     /// Prompt tokens read in one step, of all sequences together: the longest pause that a new prompt can cause to the
     /// answers that are being written.
     pub prefill_chunk: usize,
     /// Seed for requests that bring none. Absent: drawn from the system, so no two runs are alike.
     pub seed: Option<u64>,
+}
+
+/// What keys and values are kept as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvCache {
+    /// The smallest form that changes no bit of a score: f32 for a model that runs in f32, bf16 for one in bf16, which
+    /// rounds keys and values anyway. So a greedy token is the one that training would have scored highest.
+    #[default]
+    Exact,
+    /// 4 bytes a value.
+    F32,
+    /// 2 bytes a value.
+    Bf16,
+    /// 8 bits a value and a scale for each token and head: 1.06 bytes a value at a width of 64.
+    Q8,
 }
 
 impl Default for Settings {
@@ -28,6 +48,7 @@ impl Default for Settings {
             max_sequences: 32,
             max_queue: 256,
             max_cache_tokens: 131_072,
+            kv_cache: KvCache::Exact,
             prefill_chunk: 256,
             seed: None,
         }

@@ -9,15 +9,17 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod backward;
-mod cached;
 mod forward;
+mod paged;
+mod pages;
 mod tile;
 
 use crate::meter::{Cost, Pass};
 
 pub use backward::{Saved, backward};
-pub use cached::{CachedQueries, forward_cached};
 pub use forward::forward;
+pub use paged::{PagedQueries, forward_paged};
+pub use pages::{KvStorage, Pages};
 
 /// The shape of one attention: heads and the layout of a row of queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq)]

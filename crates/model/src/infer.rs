@@ -1,9 +1,12 @@
 //! Inference: the same blocks over cached keys and values, for any number of sequences at once.
 //!
 //! Weights are packed once for the matrix product. Each token's result is the same to the bit alone, in any batch,
-//! and however its prompt was cut into passes.
+//! however its prompt was cut into passes, and in whatever pages its sequence is kept.
+//!
+//! Keys and values lie in [`Pages`]; a sequence is a table of page numbers and a length, which the caller keeps. So
+//! sequences can share what they have in common, and taking tokens back is to say a smaller length.
 
-use kernels::attention::{CachedQueries, forward_cached};
+use kernels::attention::{PagedQueries, forward_paged};
 use kernels::gemm::{Accumulate, Packed, Precision, View};
 use kernels::{embedding, rms_norm, rope};
 
@@ -13,8 +16,7 @@ use crate::weights::Layout;
 use crate::workspace::attention_shape;
 use crate::{Config, Error, Weights};
 
-/// Positions that a cache grows by.
-const CACHE_STEP: usize = 256;
+pub use kernels::attention::{KvStorage, Pages};
 
 /// A model ready to answer.
 pub struct Llama {
@@ -36,47 +38,47 @@ struct PackedLayer {
     down: Packed,
 }
 
-/// Keys and values of one sequence, layer by layer.
-pub struct KvCache {
-    /// Keys and values of each layer: `[capacity, K C]`.
-    layers: Vec<(Vec<f32>, Vec<f32>)>,
-    width: usize,
-    len: usize,
-}
-
-/// New tokens of one sequence, and its cache.
+/// New tokens of one sequence, and where its tokens are kept.
+#[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
     /// At least one token.
     pub tokens: &'a [u32],
-    /// Grows by the tokens.
-    pub cache: &'a mut KvCache,
+    /// Tokens of the sequence before these, which are kept already.
+    pub first: usize,
+    /// The sequence's pages, with room for the new tokens. Pages of tokens before `first` may be other sequences' too.
+    pub pages: &'a [u32],
+    /// What the pass is to return of it.
+    pub wanted: Wanted,
 }
 
-/// Which tokens' logits a pass returns.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What a pass returns of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Those of each segment's last token.
-    Last,
-    /// Those of all tokens.
-    All,
+    /// The logits of the last so many of its tokens; 0 of a piece of a prompt that only has to be read.
+    Logits(usize),
+    /// The final hidden state, normalised, of each of its tokens.
+    Hidden,
 }
 
-/// Logits of a pass: rows in the order of segments (and tokens).
-pub struct Logits<'a> {
-    values: &'a [f32],
-    vocab_size: usize,
+impl Wanted {
+    /// The logits that follow the last token.
+    pub const LAST: Self = Self::Logits(1);
+
+    /// Rows of logits, and rows of hidden states, that it stands for in a segment of `tokens`.
+    pub fn rows(self, tokens: usize) -> (usize, usize) {
+        match self {
+            Self::Logits(count) => (count, 0),
+            Self::Hidden => (0, tokens),
+        }
+    }
 }
 
-impl Logits<'_> {
-    /// The logits of a row, `[V]`.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.vocab_size..(index + 1) * self.vocab_size]
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.values.len() / self.vocab_size
-    }
+/// What a pass returns, in the order of segments and their tokens.
+pub struct Outputs<'a> {
+    /// `[rows, V]`; the caller may overwrite them.
+    pub logits: &'a mut [f32],
+    /// `[rows, D]`.
+    pub hidden: &'a mut [f32],
 }
 
 /// Buffers of a pass; they grow to the largest and stay.
@@ -92,43 +94,9 @@ pub struct Scratch {
     hidden: Vec<f32>,
     selected: Vec<f32>,
     logits: Vec<f32>,
+    states: Vec<f32>,
     tokens: Vec<u32>,
     positions: Vec<u32>,
-}
-
-impl KvCache {
-    /// An empty cache with room for `capacity` tokens; it grows when they are more.
-    pub fn new(config: &Config, capacity: usize) -> Self {
-        let width = config.kv_heads * config.head_dim;
-        let room = || Vec::with_capacity(capacity * width);
-        Self { layers: (0..config.layers).map(|_| (room(), room())).collect(), width, len: 0 }
-    }
-
-    /// Tokens held.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether no token is held.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Forgets all tokens from `len` on.
-    pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
-    fn make_room(&mut self, tokens: usize) {
-        let values = (self.len + tokens) * self.width;
-        for (keys, held) in &mut self.layers {
-            for cache in [keys, held] {
-                if cache.len() < values {
-                    cache.resize(values.next_multiple_of(CACHE_STEP * self.width), 0.0);
-                }
-            }
-        }
-    }
 }
 
 impl Llama {
@@ -186,52 +154,82 @@ impl Llama {
         self.table.positions()
     }
 
-    /// Runs the new tokens of all segments in one pass, adds them to the caches, and returns logits.
+    /// Memory for the keys and values of `count` pages of `tokens` tokens; it is taken as pages are written.
+    ///
+    /// # Panics
+    /// When a page cannot have so many tokens, see [`Pages::new`].
+    pub fn pages(&self, storage: KvStorage, tokens: usize, count: usize) -> Pages {
+        let shape = attention_shape(&self.config);
+        Pages::new(shape, self.config.layers, self.precision, storage, tokens, count)
+    }
+
+    /// The storage that changes no bit of a result: bf16 where products round to bf16 anyway, and f32 elsewhere.
+    pub fn exact_storage(&self) -> KvStorage {
+        match self.precision {
+            Precision::F32 => KvStorage::F32,
+            Precision::Bf16 => KvStorage::Bf16,
+        }
+    }
+
+    /// Runs the new tokens of all segments in one pass, keeps their keys and values, and returns what is wanted of them.
     ///
     /// # Errors
-    /// A token outside the vocabulary, a segment without tokens, or a sequence longer than
-    /// [`Llama::max_seq_len`]; the caches are then as they were.
+    /// A token outside the vocabulary, a segment without tokens, of which more is wanted than it has or whose pages are
+    /// too few, or a sequence longer than [`Llama::max_seq_len`]; nothing was written then.
+    ///
+    /// # Panics
+    /// When two segments would write to one page, or the pages are not this model's.
     pub fn forward<'s>(
         &self,
-        segments: &mut [Segment],
-        wanted: Wanted,
+        pages: &mut Pages,
+        segments: &[Segment],
         scratch: &'s mut Scratch,
-    ) -> Result<Logits<'s>, Error> {
-        let config = &self.config;
+    ) -> Result<Outputs<'s>, Error> {
         scratch.tokens.clear();
         scratch.positions.clear();
-        for (index, segment) in segments.iter_mut().enumerate() {
-            let (first, count) = (segment.cache.len, segment.tokens.len());
-            if count == 0 {
-                return Err(Error::Batch(format!("segment {index} has no tokens")));
-            }
-            if first + count > self.max_seq_len() {
-                return Err(Error::Batch(format!(
-                    "segment {index} would be {} tokens long; the model's limit is {}",
-                    first + count,
-                    self.max_seq_len()
-                )));
-            }
-            if let Some(token) = segment.tokens.iter().find(|&&token| token as usize >= config.vocab_size) {
-                let vocab_size = config.vocab_size;
-                return Err(Error::Batch(format!("token {token} is outside the vocabulary of {vocab_size}")));
-            }
+        for (index, segment) in segments.iter().enumerate() {
+            self.check(pages, index, segment)?;
+            let (first, count) = (segment.first, segment.tokens.len());
             scratch.tokens.extend_from_slice(segment.tokens);
             scratch.positions.extend(first as u32..(first + count) as u32);
         }
-        for segment in segments.iter_mut() {
-            segment.cache.make_room(segment.tokens.len());
-        }
-        self.blocks(segments, scratch);
-        for segment in segments.iter_mut() {
-            segment.cache.len += segment.tokens.len();
-        }
-        Ok(self.output(segments, wanted, scratch))
+        self.blocks(pages, segments, scratch);
+        Ok(self.output(segments, scratch))
     }
 
-    fn blocks(&self, segments: &mut [Segment], scratch: &mut Scratch) {
+    fn check(&self, pages: &Pages, index: usize, segment: &Segment) -> Result<(), Error> {
+        let count = segment.tokens.len();
+        let length = segment.first + count;
+        if count == 0 {
+            return Err(Error::Batch(format!("segment {index} has no tokens")));
+        }
+        if length > self.max_seq_len() {
+            return Err(Error::Batch(format!(
+                "segment {index} would be {length} tokens long; the model's limit is {}",
+                self.max_seq_len()
+            )));
+        }
+        if segment.wanted.rows(count).0 > count {
+            return Err(Error::Batch(format!(
+                "segment {index} has {count} tokens, and more of them are wanted"
+            )));
+        }
+        if segment.pages.len() * pages.tokens() < length {
+            return Err(Error::Batch(format!(
+                "segment {index} would be {length} tokens long; {} pages of {} hold fewer",
+                segment.pages.len(),
+                pages.tokens()
+            )));
+        }
+        let vocab_size = self.config.vocab_size;
+        if let Some(token) = segment.tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            return Err(Error::Batch(format!("token {token} is outside the vocabulary of {vocab_size}")));
+        }
+        Ok(())
+    }
+
+    fn blocks(&self, pages: &mut Pages, segments: &[Segment], scratch: &mut Scratch) {
         let config = &self.config;
-        let count = scratch.tokens.len();
         let Scratch {
             x,
             normed,
@@ -245,15 +243,9 @@ impl Llama {
             positions,
             ..
         } = scratch;
-        x.resize(count * config.dim, 0.0);
-        normed.resize(count * config.dim, 0.0);
-        inverse_rms.resize(count, 0.0);
-        qkv.resize(count * config.qkv_dim(), 0.0);
-        attention.resize(count * config.attention_dim(), 0.0);
-        gate_up.resize(count * 2 * config.ffn_dim, 0.0);
-        hidden.resize(count * config.ffn_dim, 0.0);
+        let count = tokens.len();
+        let x = room(x, count * config.dim);
         embedding::forward(x, &self.embedding, tokens, config.dim);
-        second_inverse_rms.resize(count, 0.0);
         for (index, layer) in self.layers.iter().enumerate() {
             let weights = BlockWeights {
                 attention_norm: &layer.attention_norm,
@@ -264,72 +256,84 @@ impl Llama {
                 down: Linear::new("down", Storage::Packed(&layer.down)),
             };
             let buffers = BlockBuffers {
-                normed,
-                attention_inverse_rms: inverse_rms,
-                qkv,
-                attention,
+                normed: room(normed, count * config.dim),
+                attention_inverse_rms: room(inverse_rms, count),
+                qkv: room(qkv, count * config.qkv_dim()),
+                attention: room(attention, count * config.attention_dim()),
                 middle: None,
-                ffn_inverse_rms: second_inverse_rms,
-                gate_up,
-                hidden,
+                ffn_inverse_rms: room(second_inverse_rms, count),
+                gate_up: room(gate_up, count * 2 * config.ffn_dim),
+                hidden: room(hidden, count * config.ffn_dim),
             };
             block(config, &weights, &Solo, x, buffers, positions, &self.table, self.precision, |out, qkv| {
-                self.attend(segments, index, out, qkv);
+                self.attend(pages, segments, index, out, qkv);
             });
         }
     }
 
-    /// Moves the new keys and values of one layer into the caches, and attends.
-    fn attend(&self, segments: &mut [Segment], layer: usize, mut out: &mut [f32], mut qkv: &mut [f32]) {
-        let config = &self.config;
-        let (width, out_width) = (config.qkv_dim(), config.attention_dim());
-        let kv_width = config.kv_heads * config.head_dim;
+    /// Keeps the new keys and values of one layer, and attends.
+    fn attend(
+        &self,
+        pages: &mut Pages,
+        segments: &[Segment],
+        layer: usize,
+        mut out: &mut [f32],
+        mut qkv: &[f32],
+    ) {
+        let (width, out_width) = (self.config.qkv_dim(), self.config.attention_dim());
         let mut sequences = Vec::with_capacity(segments.len());
-        for segment in segments.iter_mut() {
-            let (first, count) = (segment.cache.len, segment.tokens.len());
-            let (rows, rest) = std::mem::take(&mut qkv).split_at_mut(count * width);
+        for segment in segments {
+            let count = segment.tokens.len();
+            let (rows, rest) = qkv.split_at(count * width);
             qkv = rest;
             let (out_rows, rest) = std::mem::take(&mut out).split_at_mut(count * out_width);
             out = rest;
-            let (keys, values) = &mut segment.cache.layers[layer];
-            for (token, row) in rows.chunks_exact(width).enumerate() {
-                let place = (first + token) * kv_width..(first + token + 1) * kv_width;
-                keys[place.clone()].copy_from_slice(&row[out_width..out_width + kv_width]);
-                values[place].copy_from_slice(&row[out_width + kv_width..]);
-            }
-            sequences.push(CachedQueries {
-                queries: rows,
-                stride: width,
-                keys,
-                values,
-                first,
+            sequences.push(PagedQueries {
+                qkv: rows,
+                pages: segment.pages,
+                first: segment.first,
                 out: out_rows,
             });
         }
-        forward_cached(&mut sequences, attention_shape(config), self.precision);
+        forward_paged(pages, layer, &mut sequences);
     }
 
-    fn output<'s>(&self, segments: &[Segment], wanted: Wanted, scratch: &'s mut Scratch) -> Logits<'s> {
+    /// The final norm and the output layer, for the tokens of which something is wanted.
+    fn output<'s>(&self, segments: &[Segment], scratch: &'s mut Scratch) -> Outputs<'s> {
         let Config { dim, vocab_size, norm_eps, .. } = self.config;
-        let Scratch { x, normed, inverse_rms, selected, logits, .. } = scratch;
-        let hidden: &[f32] = match wanted {
-            Wanted::All => x,
-            Wanted::Last => {
-                selected.clear();
-                let mut end = 0;
-                for segment in segments {
-                    end += segment.tokens.len();
-                    selected.extend_from_slice(&x[(end - 1) * dim..end * dim]);
-                }
-                selected
+        let Scratch { x, normed, inverse_rms, selected, logits, states, .. } = scratch;
+        selected.clear();
+        // Those that become logits first, so that they are one matrix.
+        let mut rows = [0, 0];
+        for (kind, rows) in rows.iter_mut().enumerate() {
+            let mut end = 0;
+            for segment in segments {
+                end += segment.tokens.len();
+                let (of_logits, of_states) = segment.wanted.rows(segment.tokens.len());
+                let count = [of_logits, of_states][kind];
+                selected.extend_from_slice(&x[(end - count) * dim..end * dim]);
+                *rows += count;
             }
-        };
-        let rows = hidden.len() / dim;
-        let normed = &mut normed[..rows * dim];
-        rms_norm::forward(normed, &mut inverse_rms[..rows], hidden, &self.final_norm, norm_eps);
-        logits.resize(rows * vocab_size, 0.0);
-        let lm_head = Linear::new("output layer", Storage::Packed(&self.lm_head));
-        lm_head.forward(logits, normed, vocab_size, self.precision, Accumulate::Overwrite);
-        Logits { values: logits, vocab_size }
+        }
+        let [scored, shown] = rows;
+        let normed = &mut normed[..(scored + shown) * dim];
+        rms_norm::forward(normed, &mut inverse_rms[..scored + shown], selected, &self.final_norm, norm_eps);
+        let (normed, rest) = normed.split_at(scored * dim);
+        let hidden = room(states, shown * dim);
+        hidden.copy_from_slice(rest);
+        let logits = room(logits, scored * vocab_size);
+        if scored > 0 {
+            let lm_head = Linear::new("output layer", Storage::Packed(&self.lm_head));
+            lm_head.forward(logits, normed, vocab_size, self.precision, Accumulate::Overwrite);
+        }
+        Outputs { logits, hidden }
     }
+}
+
+/// The first `length` values of a buffer that grows and never shrinks.
+fn room(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    if buffer.len() < length {
+        buffer.resize(length, 0.0);
+    }
+    &mut buffer[..length]
 }

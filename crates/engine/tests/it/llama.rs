@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use engine::{Completion, Engine, Request, Sampling, Settings};
+use engine::{Completion, Engine, KvCache, Request, Sampling, Segment, Settings, Wanted};
 use kernels::gemm::Precision;
 use ledger::seed::Seed;
 use model::infer::Llama;
@@ -62,14 +62,59 @@ fn answers(settings: Settings, together: bool) -> Vec<Completion> {
 
 #[test]
 fn a_llama_answers_the_same_alone_and_in_any_batch() {
-    let alone = answers(Settings { prefill_chunk: 256, ..Settings::default() }, false);
-    for (max_sequences, prefill_chunk) in [(12, 256), (5, 7), (3, 1), (12, 40)] {
-        let settings = Settings { max_sequences, prefill_chunk, ..Settings::default() };
-        for (index, (alone, together)) in alone.iter().zip(answers(settings, true)).enumerate() {
-            assert_eq!(
-                alone.tokens, together.tokens,
-                "request {index}, {max_sequences} at once, chunks of {prefill_chunk}"
-            );
+    for kv_cache in [KvCache::Exact, KvCache::Bf16, KvCache::Q8] {
+        let settings = |max_sequences, prefill_chunk| Settings {
+            max_sequences,
+            prefill_chunk,
+            kv_cache,
+            ..Settings::default()
+        };
+        let alone = answers(settings(1, 256), false);
+        for (max_sequences, prefill_chunk) in [(12, 256), (5, 7), (3, 1), (12, 40)] {
+            let together = answers(settings(max_sequences, prefill_chunk), true);
+            for (index, (alone, together)) in alone.iter().zip(together).enumerate() {
+                assert_eq!(
+                    alone.tokens, together.tokens,
+                    "request {index}, {max_sequences} at once, chunks of {prefill_chunk}, {kv_cache:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Prompts that begin alike, one after the other and all at once, are answered as by an engine that never saw another.
+#[test]
+fn pages_that_others_filled_change_nothing() {
+    let prompts: Vec<Vec<u32>> = (0..6)
+        .map(|number| {
+            // The first 150 tokens are all requests' and the next 50 every other one's.
+            let token = |place: u32| (place * 7 + 3) % 500 + if place < 150 { 0 } else { number % 2 };
+            (0..200).map(token).chain([number]).collect()
+        })
+        .collect();
+    let request = |prompt: &Vec<u32>| Request {
+        ignore_end: true,
+        logprobs: Some(2),
+        ..Request::greedy(prompt.clone(), 8)
+    };
+    for kv_cache in [KvCache::Exact, KvCache::Q8] {
+        let settings = Settings { kv_cache, prefill_chunk: 48, ..Settings::default() };
+        let start = || Engine::start(llama(), tokenizer(), settings.clone()).unwrap();
+        let fresh: Vec<Completion> =
+            prompts.iter().map(|prompt| start().complete(request(prompt)).unwrap()).collect();
+        let engine = start();
+        let in_turn: Vec<Completion> =
+            prompts.iter().map(|prompt| engine.complete(request(prompt)).unwrap()).collect();
+        let cached: Vec<usize> = in_turn.iter().map(|answer| answer.usage.cached_tokens).collect();
+        // Whole pages of 64: 128 tokens of the first request, 192 of one of the same kind.
+        assert_eq!(cached, [0, 128, 192, 192, 192, 192]);
+        let together = start().complete_all(prompts.iter().map(request).collect());
+        for (index, (fresh, in_turn)) in fresh.iter().zip(&in_turn).enumerate() {
+            let together = together[index].as_ref().unwrap();
+            assert_eq!(fresh.tokens, in_turn.tokens, "request {index} in turn, {kv_cache:?}");
+            assert_eq!(fresh.tokens, together.tokens, "request {index} together, {kv_cache:?}");
+            assert_eq!(fresh.usage.cached_tokens, 0);
+            assert_eq!(together.usage.cached_tokens, cached[index], "request {index} together, {kv_cache:?}");
         }
     }
 }
@@ -84,12 +129,14 @@ fn greedy_tokens_are_those_that_the_model_scores_highest() {
     // The whole sequence in one pass: each position's best is the token that follows.
     let mut tokens = prompt.clone();
     tokens.extend(&answer);
-    let mut cache = model::infer::KvCache::new(llama.config(), tokens.len());
-    let mut segment = [model::infer::Segment { tokens: &tokens, cache: &mut cache }];
+    let mut pages = llama.pages(llama.exact_storage(), 32, 1);
+    let wanted = Wanted::Logits(tokens.len());
+    let segment = [Segment { tokens: &tokens, first: 0, pages: &[0], wanted }];
     let mut scratch = model::infer::Scratch::default();
-    let logits = llama.forward(&mut segment, model::infer::Wanted::All, &mut scratch).unwrap();
+    let outputs = llama.forward(&mut pages, &segment, &mut scratch).unwrap();
+    let rows: Vec<&[f32]> = outputs.logits.chunks(llama.config().vocab_size).collect();
     for (index, &token) in answer.iter().enumerate() {
-        let row = logits.row(prompt.len() - 1 + index);
+        let row = rows[prompt.len() - 1 + index];
         assert!(row.iter().all(|score| *score <= row[token as usize]), "token {index} is not the likeliest");
     }
 }

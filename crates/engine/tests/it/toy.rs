@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use engine::{Error, Forward, Segment};
+use engine::{Error, Forward, KvCache, Outputs, Segment};
 use ledger::progress::Silent;
 use tokenizer::Tokenizer;
 
@@ -12,6 +12,7 @@ use tokenizer::Tokenizer;
 pub struct Toy {
     pub vocab_size: usize,
     pub context: usize,
+    pub page_tokens: usize,
     /// Time that each call takes.
     pub pause: Duration,
     /// After a sequence of this length, this token is all but certain.
@@ -26,11 +27,9 @@ pub struct Toy {
     pub calls: Mutex<Vec<Vec<(usize, usize)>>>,
 }
 
-/// A rolling hash and a length.
-pub struct ToyCache {
-    hash: u64,
-    length: usize,
-    capacity: usize,
+/// For each place of each page the hash of all tokens up to it, and the sequence's length there.
+pub struct ToyPages {
+    places: Vec<(u64, usize)>,
 }
 
 impl Toy {
@@ -38,6 +37,7 @@ impl Toy {
         Toy {
             vocab_size: tokenizer.vocab_size(),
             context: 256,
+            page_tokens: 16,
             pause: Duration::ZERO,
             script: BTreeMap::new(),
             breaks_at: None,
@@ -53,24 +53,24 @@ impl Toy {
         Toy { script, ..Toy::new(tokenizer) }
     }
 
-    fn scores(&self, cache: &ToyCache, logits: &mut [f32]) {
-        let mut state = cache.hash;
+    fn scores(&self, hash: u64, length: usize, logits: &mut [f32]) {
+        let mut state = hash;
         for score in logits.iter_mut() {
             state = mix(state);
             *score = (state >> 40) as f32 / (1u64 << 24) as f32 * 4.0;
         }
-        if let Some(&token) = self.script.get(&cache.length) {
+        if let Some(&token) = self.script.get(&length) {
             logits[token as usize] = 50.0;
         }
-        if self.breaks_at.is_some_and(|length| cache.length >= length) {
+        if self.breaks_at.is_some_and(|at| length >= at) {
             logits.fill(f32::NAN);
         }
     }
 }
 
 impl Forward for Toy {
-    type Cache = ToyCache;
-    type Scratch = ();
+    type Pages = ToyPages;
+    type Scratch = (Vec<f32>, Vec<f32>);
 
     fn vocab_size(&self) -> usize {
         self.vocab_size
@@ -80,36 +80,59 @@ impl Forward for Toy {
         self.context
     }
 
-    fn cache(&self, capacity: usize) -> ToyCache {
-        ToyCache { hash: 1, length: 0, capacity }
+    fn page_tokens(&self) -> usize {
+        self.page_tokens
     }
 
-    fn scratch(&self) {}
+    fn pages(&self, count: usize, _: KvCache) -> ToyPages {
+        ToyPages { places: vec![(0, usize::MAX); count * self.page_tokens] }
+    }
 
-    fn forward(
+    fn scratch(&self) -> Self::Scratch {
+        Default::default()
+    }
+
+    fn forward<'s>(
         &self,
-        segments: &mut [Segment<'_, ToyCache>],
-        _: &mut (),
-        logits: &mut Vec<f32>,
-    ) -> Result<(), Error> {
+        pages: &mut ToyPages,
+        segments: &[Segment],
+        (logits, hidden): &'s mut Self::Scratch,
+    ) -> Result<Outputs<'s>, Error> {
         std::thread::sleep(self.pause);
-        if segments.iter().any(|segment| Some(segment.cache.length) == self.fails_at) {
+        if segments.iter().any(|segment| Some(segment.first) == self.fails_at) {
             return Err(Error::Model { reason: "asked to fail".into() });
         }
-        let call = segments.iter().map(|segment| (segment.tokens.len(), segment.cache.length)).collect();
+        let call = segments.iter().map(|segment| (segment.tokens.len(), segment.first)).collect();
         self.calls.lock().unwrap().push(call);
-        logits.resize(segments.len() * self.vocab_size, 0.0);
-        for (segment, logits) in segments.iter_mut().zip(logits.chunks_exact_mut(self.vocab_size)) {
+        logits.clear();
+        hidden.clear();
+        for segment in segments {
             assert!(!segment.tokens.is_empty());
-            for &token in segment.tokens {
-                segment.cache.hash = mix(segment.cache.hash ^ u64::from(token));
-                segment.cache.length += 1;
+            let place = |position: usize| {
+                let page = segment.pages[position / self.page_tokens] as usize;
+                page * self.page_tokens + position % self.page_tokens
+            };
+            let (mut hash, mut length) =
+                segment.first.checked_sub(1).map_or((1, 0), |last| pages.places[place(last)]);
+            assert_eq!(length, segment.first, "the pages are not the sequence's");
+            let (scored, shown) = segment.wanted.rows(segment.tokens.len());
+            for (index, &token) in segment.tokens.iter().enumerate() {
+                hash = mix(hash ^ u64::from(token));
+                length += 1;
+                pages.places[place(length - 1)] = (hash, length);
+                let left = segment.tokens.len() - index;
+                if left <= scored {
+                    logits.resize(logits.len() + self.vocab_size, 0.0);
+                    let start = logits.len() - self.vocab_size;
+                    self.scores(hash, length, &mut logits[start..]);
+                }
+                if left <= shown {
+                    hidden.extend([(hash >> 40) as f32, length as f32]);
+                }
             }
-            assert!(segment.cache.length <= segment.cache.capacity, "the cache overflowed");
-            assert_ne!(Some(segment.cache.length), self.panics_at, "asked to panic");
-            self.scores(segment.cache, logits);
+            assert_ne!(Some(length), self.panics_at, "asked to panic");
         }
-        Ok(())
+        Ok(Outputs { logits, hidden })
     }
 }
 

@@ -8,10 +8,11 @@
 
 mod backward;
 mod forward;
+mod paged;
 mod vectors;
 
+use super::Shape;
 use super::tile::Shared;
-use super::{CachedQueries, Shape};
 use crate::buffer::Buffer;
 use crate::gemm::Precision;
 use crate::gemm::amx_strips::{ROWS, STEP, Source, pack_left};
@@ -20,10 +21,9 @@ use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
 
-use vectors::bring_near;
-
 pub(super) use backward::backward;
-pub(super) use forward::{forward, forward_cached};
+pub(super) use forward::forward;
+pub(super) use paged::{forward_paged, keep};
 
 /// Keys of a block: their scores for one panel are 16 KiB. Sums over keys are cut here.
 const KEYS: usize = 128;
@@ -88,13 +88,6 @@ struct KeysAndValues {
 }
 
 impl KeysAndValues {
-    /// Asks for a block's values. Rows of kept values lie too far apart for the processor to foresee them.
-    fn bring_values(self, layout: Layout, block: usize) {
-        let first = block * KEYS;
-        let count = KEYS.min(self.count - first);
-        bring_near(self.values.wrapping_add(first * self.stride), self.stride, count, layout.shape.head_dim);
-    }
-
     /// Packs a block in each of the forms, one part after the other.
     ///
     /// # Safety
@@ -151,6 +144,20 @@ fn with_packed(qkv: &[f32], seq_len: usize, layout: Layout, forms: &[Form], body
         });
         body(Packed { words, block, blocks, kv_heads });
     });
+}
+
+/// Where the packed keys and values of a block lie: in one part, or in several that follow one another, each with
+/// the forms of so many keys.
+#[derive(Clone, Copy)]
+struct Parts {
+    starts: [*const u32; KEYS / STEP],
+    keys: usize,
+}
+
+impl Parts {
+    fn one(start: *const u32) -> Self {
+        Self { starts: [start; KEYS / STEP], keys: KEYS }
+    }
 }
 
 /// What [`with_packed`] packed.

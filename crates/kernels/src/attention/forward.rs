@@ -51,13 +51,12 @@ pub fn forward(
         let task = Tile {
             queries: &qkv[row(query) + group * shape.head_dim..],
             query_stride: width,
-            // SAFETY: keys and values of this sequence lie in `qkv`, which nobody writes.
-            keys: unsafe { qkv.as_ptr().add(row(0) + (shape.heads + kv_head) * shape.head_dim) },
-            // SAFETY: as above.
-            values: unsafe {
-                qkv.as_ptr().add(row(0) + (shape.heads + shape.kv_heads + kv_head) * shape.head_dim)
+            blocks: Rows {
+                keys: &qkv[row(0) + (shape.heads + kv_head) * shape.head_dim..],
+                values: &qkv[row(0) + (shape.heads + shape.kv_heads + kv_head) * shape.head_dim..],
+                stride: width,
+                head_dim: shape.head_dim,
             },
-            kv_stride: width,
             rows,
             first_key: starts[query] as usize,
             shape,
@@ -72,15 +71,42 @@ pub fn forward(
     });
 }
 
+/// Where a tile finds its keys and values, one block after the other.
+pub(super) trait Blocks {
+    /// Values of scratch that a block of `keys` keys takes.
+    fn spare(&self, keys: usize) -> usize;
+
+    /// Keys `[C, count]` and values `[count, C]` of the `count` keys from `first` on.
+    fn block<'a>(&'a self, first: usize, count: usize, spare: &'a mut [f32]) -> (View<'a>, View<'a>);
+}
+
+/// Keys and values that lie where a forward has just written them.
+struct Rows<'a> {
+    /// Those of key 0; key `j` begins at `j * stride`.
+    keys: &'a [f32],
+    values: &'a [f32],
+    stride: usize,
+    head_dim: usize,
+}
+
+impl Blocks for Rows<'_> {
+    fn spare(&self, _: usize) -> usize {
+        0
+    }
+
+    fn block<'a>(&'a self, first: usize, count: usize, _: &'a mut [f32]) -> (View<'a>, View<'a>) {
+        let rows =
+            |from: &'a [f32]| View::new(&from[first * self.stride..], count, self.head_dim, self.stride);
+        (rows(self.keys).transposed(), rows(self.values))
+    }
+}
+
 /// One tile: `rows` queries of all heads of a group against the keys `first_key..`.
-pub(super) struct Tile<'a> {
+pub(super) struct Tile<'a, B> {
     /// First query's first head; row `i`, head `h` begins at `i * query_stride + h * C`.
     pub(super) queries: &'a [f32],
     pub(super) query_stride: usize,
-    /// Key 0 of the sequence; key `j` begins at `j * kv_stride`.
-    pub(super) keys: *const f32,
-    pub(super) values: *const f32,
-    pub(super) kv_stride: usize,
+    pub(super) blocks: B,
     pub(super) rows: usize,
     /// Where the first block of keys begins.
     pub(super) first_key: usize,
@@ -88,14 +114,13 @@ pub(super) struct Tile<'a> {
     pub(super) precision: Precision,
 }
 
-impl Tile<'_> {
+impl<B: Blocks> Tile<'_, B> {
     /// Attends and writes row `i`, head `h` of the group to `out + i * out_stride + h * C`.
     ///
     /// `seen(i)` is the range of keys that query `i` sees; its end grows with `i`.
     ///
     /// # Safety
-    /// Keys and values are readable up to the last end that `seen` gives; the places under `out` and `log_sums`
-    /// are writable and nobody else's.
+    /// The places under `out` and `log_sums` are writable and nobody else's.
     pub(super) unsafe fn run(
         &self,
         seen: impl Fn(usize) -> (usize, usize),
@@ -109,7 +134,9 @@ impl Tile<'_> {
         let height = group * rows;
         let last_key = seen(rows - 1).1;
         let keys = KEYS.min(last_key - self.first_key);
-        with_scratch(height * (2 * head_dim + keys + 2), |scratch| {
+        let spare = self.blocks.spare(keys);
+        with_scratch(height * (2 * head_dim + keys + 2) + spare, |scratch| {
+            let (spare, scratch) = scratch.split_at_mut(spare);
             let (queries, scratch) = scratch.split_at_mut(height * head_dim);
             let (sums, scratch) = scratch.split_at_mut(height * head_dim);
             let (scores, state) = scratch.split_at_mut(height * keys);
@@ -120,18 +147,12 @@ impl Tile<'_> {
             for block in (self.first_key..last_key).step_by(KEYS) {
                 let count = KEYS.min(last_key - block);
                 let scores = &mut scores[..height * count];
-                // SAFETY: the caller vouches for the keys up to `last_key`.
-                let (block_keys, block_values) = unsafe {
-                    let at = |base: *const f32| {
-                        View::from_raw(base.add(block * self.kv_stride), count, head_dim, self.kv_stride)
-                    };
-                    (at(self.keys), at(self.values))
-                };
+                let (block_keys, block_values) = self.blocks.block(block, count, spare);
                 gemm_serial(
                     self.precision,
                     ViewMut::new(scores, height, count, count),
                     View::new(queries, height, head_dim, head_dim),
-                    block_keys.transposed(),
+                    block_keys,
                     Accumulate::Overwrite,
                 );
                 let first = block == self.first_key;

@@ -1,6 +1,6 @@
-//! Attention, forward, backward and cached, against every score in turn in f64.
+//! Attention, forward and backward, against every score in turn in f64; over pages, against the forward's own bits.
 
-use kernels::attention::{CachedQueries, Saved, Shape, backward, forward, forward_cached};
+use kernels::attention::{KvStorage, PagedQueries, Pages, Saved, Shape, backward, forward, forward_paged};
 use kernels::gemm::Precision;
 use kernels::isa;
 
@@ -120,42 +120,98 @@ fn check(case: &Case) {
         },
     );
     if case.rows == 1 {
-        check_cached(case, &qkv, &dout);
+        check_paged(case, &qkv);
     }
 }
 
-/// One document whose prompt arrives in parts gives the bits of the forward over all of it.
-fn check_cached(case: &Case, qkv: &[f32], dout: &[f32]) {
-    let Shape { heads, kv_heads, head_dim } = case.shape;
-    let (width, kv_width, out_width) = (case.shape.width(), kv_heads * head_dim, heads * head_dim);
-    let columns = |from: usize| -> Vec<f32> {
-        qkv.chunks_exact(width).flat_map(|row| row[from..from + kv_width].to_vec()).collect()
-    };
-    let (keys, values) = (columns(out_width), columns(out_width + kv_width));
+/// Keys and values as they are after they were kept.
+fn kept(case: &Case, qkv: &[f32], storage: KvStorage) -> Vec<f32> {
+    let Shape { heads, head_dim, .. } = case.shape;
+    let mut kept = qkv.to_vec();
+    for row in kept.chunks_exact_mut(case.shape.width()) {
+        for head in row[heads * head_dim..].chunks_exact_mut(head_dim) {
+            match storage {
+                KvStorage::F32 => {}
+                KvStorage::Bf16 => {
+                    head.iter_mut().for_each(|value| *value = half::bf16::from_f32(*value).to_f32());
+                }
+                KvStorage::Q8 => {
+                    let largest = head.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+                    let code =
+                        |value: f32| (value * (127.0 / largest)).round_ties_even().clamp(-127.0, 127.0);
+                    head.iter_mut().for_each(|value| *value = code(*value) * (largest / 127.0));
+                }
+            }
+        }
+    }
+    kept
+}
+
+/// A document whose prompt arrives in parts, and a second one that shares its first pages, give the bits of the forward
+/// over all of what is kept, whatever the pages' size and order.
+fn check_paged(case: &Case, qkv: &[f32]) {
+    let (width, out_width) = (case.shape.width(), case.shape.heads * case.shape.head_dim);
+    let seq_len = case.seq_len;
     let mut random = Random::new(case.seed + 1);
     let mut cuts = Vec::new();
-    while cuts.iter().sum::<usize>() < case.seq_len {
-        cuts.push(random.size(case.seq_len).min(case.seq_len - cuts.iter().sum::<usize>()));
+    while cuts.iter().sum::<usize>() < seq_len {
+        cuts.push(random.size(seq_len).min(seq_len - cuts.iter().sum::<usize>()));
     }
-    for level in isa::available() {
-        isa::with(level, case.threads, || {
-            let whole = case.run(qkv, dout, &vec![0; case.seq_len]);
-            let mut out = vec![f32::NAN; dout.len()];
-            let mut first = 0;
-            for &count in &cuts {
-                let sequence = CachedQueries {
-                    queries: &qkv[first * width..],
-                    stride: width,
-                    keys: &keys,
-                    values: &values,
-                    first,
-                    out: &mut out[first * out_width..(first + count) * out_width],
-                };
-                forward_cached(&mut [sequence], case.shape, case.precision);
-                first += count;
-            }
-            assert!(bits(&out) == bits(&whole[0]), "{case:?} at {level:?}, cut into {cuts:?}");
-        });
+    let whole = |qkv: &[f32]| {
+        let (mut out, mut log_sums) = (vec![0.0; seq_len * out_width], vec![0.0; seq_len * case.shape.heads]);
+        forward(&mut out, &mut log_sums, qkv, &vec![0; seq_len], seq_len, case.shape, case.precision);
+        out
+    };
+    for storage in [KvStorage::F32, KvStorage::Bf16, KvStorage::Q8] {
+        let tokens = random.choose(&[32, 64, 128]);
+        let count = seq_len.div_ceil(tokens);
+        // Two layers, of which the second is used; pages in a mixed order, with the other sequence's between them.
+        let mut order: Vec<u32> = (0..2 * count as u32).collect();
+        (1..order.len()).for_each(|index| order.swap(index, random.below(index + 1)));
+        let (first, second) = order.split_at(count);
+        let shared = random.below(seq_len / tokens + 1);
+        let second: Vec<u32> = first[..shared].iter().chain(&second[shared..]).copied().collect();
+        let mut other = qkv.to_vec();
+        other[shared * tokens * width..].iter_mut().for_each(|value| *value *= -0.5);
+        let context = (case, storage, tokens, shared, &cuts);
+        for level in isa::available() {
+            isa::with(level, case.threads, || {
+                let expected = [qkv, &other[..]].map(|qkv| whole(&kept(case, qkv, storage)));
+                let mut pages = Pages::new(case.shape, 2, case.precision, storage, tokens, 2 * count);
+                assert_eq!((pages.held_bytes(), pages.count()), (0, 2 * count));
+                let mut out = [(); 2].map(|()| vec![f32::NAN; seq_len * out_width]);
+                let [out_first, out_second] = &mut out;
+                let mut done = 0;
+                let mut lagging = shared * tokens;
+                for &cut in &cuts {
+                    let end = done + cut;
+                    let mut sequences = vec![PagedQueries {
+                        qkv: &qkv[done * width..end * width],
+                        pages: first,
+                        first: done,
+                        out: &mut out_first[done * out_width..end * out_width],
+                    }];
+                    // The second begins behind what it shares, once that has been read.
+                    if end > lagging && lagging <= done {
+                        let out = &mut out_second[lagging * out_width..end * out_width];
+                        let qkv = &other[lagging * width..end * width];
+                        sequences.push(PagedQueries { qkv, pages: &second, first: lagging, out });
+                        lagging = end;
+                    }
+                    forward_paged(&mut pages, 1, &mut sequences);
+                    done = end;
+                }
+                assert!(bits(out_first) == bits(&expected[0]), "{context:?} at {level:?}");
+                let from = shared * tokens * out_width;
+                if lagging == seq_len {
+                    assert!(
+                        bits(&out_second[from..]) == bits(&expected[1][from..]),
+                        "{context:?} at {level:?}, the second"
+                    );
+                }
+                assert!(pages.held_bytes() <= 2 * count * pages.page_bytes());
+            });
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Engine, Error, Forward, Segment, Settings};
+use engine::{Engine, Error, Forward, KvCache, Outputs, Segment, Settings};
 use ledger::progress::Silent;
 use tokenizer::Tokenizer;
 
@@ -33,9 +33,13 @@ impl Parrot {
     }
 }
 
+/// Tokens of a page.
+const PAGE: usize = 16;
+
 impl Forward for Parrot {
-    type Cache = Vec<u32>;
-    type Scratch = ();
+    /// The token at each place of each page.
+    type Pages = Vec<u32>;
+    type Scratch = Vec<f32>;
 
     fn vocab_size(&self) -> usize {
         self.tokenizer.vocab_size()
@@ -45,26 +49,41 @@ impl Forward for Parrot {
         1024
     }
 
-    fn cache(&self, _: usize) -> Vec<u32> {
+    fn page_tokens(&self) -> usize {
+        PAGE
+    }
+
+    fn pages(&self, count: usize, _: KvCache) -> Vec<u32> {
+        vec![0; count * PAGE]
+    }
+
+    fn scratch(&self) -> Vec<f32> {
         Vec::new()
     }
 
-    fn scratch(&self) {}
-
-    fn forward(
+    fn forward<'s>(
         &self,
-        segments: &mut [Segment<'_, Vec<u32>>],
-        _: &mut (),
-        logits: &mut Vec<f32>,
-    ) -> Result<(), Error> {
+        pages: &mut Vec<u32>,
+        segments: &[Segment],
+        logits: &'s mut Vec<f32>,
+    ) -> Result<Outputs<'s>, Error> {
         std::thread::sleep(self.pause);
         logits.clear();
-        logits.resize(segments.len() * self.vocab_size(), 0.0);
-        for (segment, row) in segments.iter_mut().zip(logits.chunks_exact_mut(self.tokenizer.vocab_size())) {
-            segment.cache.extend_from_slice(segment.tokens);
-            row[self.next(segment.cache) as usize] = 8.0;
+        for segment in segments {
+            let place = |position: usize| segment.pages[position / PAGE] as usize * PAGE + position % PAGE;
+            for (index, &token) in segment.tokens.iter().enumerate() {
+                pages[place(segment.first + index)] = token;
+            }
+            let length = segment.first + segment.tokens.len();
+            let tokens: Vec<u32> = (0..length).map(|position| pages[place(position)]).collect();
+            let (rows, _) = segment.wanted.rows(segment.tokens.len());
+            for end in length - rows + 1..=length {
+                let start = logits.len();
+                logits.resize(start + self.vocab_size(), 0.0);
+                logits[start + self.next(&tokens[..end]) as usize] = 8.0;
+            }
         }
-        Ok(())
+        Ok(Outputs { logits, hidden: &mut [] })
     }
 }
 

@@ -1,17 +1,14 @@
-//! The forward: for training over packed sequences, for inference over kept keys and values.
+//! The forward of a tile of queries, and of a training batch.
 
 use rayon::prelude::*;
 
 use super::vectors::{finish, scaled, softmax, write_rows};
-use super::{
-    CachedQueries, Form, KEYS, KeysAndValues, LANES, Layout, Pieces, Queries, Shape, Visible, with_memory,
-    with_packed,
-};
+use super::{Form, KEYS, LANES, Layout, Parts, Pieces, Queries, Shape, Visible, with_packed};
 use crate::attention::tile::{Shared, with_scratch};
 use crate::gemm::amx_strips::{ROWS, STEP, Source, multiply, pack_right};
 use crate::gemm::{self, Precision};
 
-const FORMS: [Form; 2] = [Form::KeyRows, Form::ValueColumns];
+pub(super) const FORMS: [Form; 2] = [Form::KeyRows, Form::ValueColumns];
 
 /// As [`crate::attention::forward`]. A task has one tile of one key/value head.
 pub(in crate::attention) fn forward(
@@ -49,84 +46,22 @@ pub(in crate::attention) fn forward(
                 log_sums: Some(log_sums.at(token * shape.heads + head)),
             };
             // SAFETY: all blocks are packed; the rows of this tile and the columns of this group are this task's alone.
-            unsafe { task.run(|block, _| packed.at(sequence, kv_head, block)) };
-        });
-    });
-}
-
-/// As [`crate::attention::forward_cached`], for one sequence.
-pub(in crate::attention) fn forward_cached(sequence: &mut CachedQueries, shape: Shape) {
-    let layout = Layout::new(shape);
-    let (kv_width, out_width) = (shape.kv_heads * shape.head_dim, shape.heads * shape.head_dim);
-    let tokens = sequence.out.len() / out_width;
-    let count = sequence.first + tokens;
-    let tile = layout.tile_rows();
-    let tiles = tokens.div_ceil(tile);
-    let out = Shared::new(sequence.out);
-    let sequence = &*sequence;
-    let kept = |kv_head: usize| KeysAndValues {
-        keys: sequence.keys[kv_head * shape.head_dim..].as_ptr(),
-        values: sequence.values[kv_head * shape.head_dim..].as_ptr(),
-        stride: kv_width,
-        count,
-    };
-    let task = |task: usize| {
-        let (kv_head, query) = (task / tiles, task % tiles * tile);
-        let column = kv_head * shape.group() * shape.head_dim;
-        let seen = move |i: usize| (0, sequence.first + query + i + 1);
-        let tile = Tile {
-            layout,
-            queries: Queries { rows: tile.min(tokens - query), group: shape.group(), seen },
-            data: &sequence.queries[query * sequence.stride + column..],
-            stride: sequence.stride,
-            out: out.at(query * out_width + column),
-            log_sums: None,
-        };
-        (kv_head, tile)
-    };
-    let blocks = count.div_ceil(KEYS);
-    let words = FORMS.len() * layout.part();
-    if tiles <= 1 {
-        (0..shape.kv_heads * tiles).into_par_iter().for_each(|index| {
-            let (kv_head, tile) = task(index);
-            let pack = |block, spare: *mut u32| {
-                // They come while the keys are packed.
-                kept(kv_head).bring_values(layout, block);
-                // SAFETY: keys and values reach to `count`, as the caller has checked; the tile gives its scratch.
-                unsafe { kept(kv_head).pack(layout, block, &FORMS, spare) }
-                spare.cast_const()
-            };
-            // SAFETY: the tile's rows and the group's columns of `out` belong to this task alone.
-            unsafe { tile.run(pack) };
-        });
-        return;
-    }
-    with_memory(shape.kv_heads * blocks * words, |memory| {
-        (0..shape.kv_heads * blocks).into_par_iter().for_each(|index| {
-            let target = memory.at(index * words).cast();
-            // SAFETY: as above; each block has words of its own.
-            unsafe { kept(index / blocks).pack(layout, index % blocks, &FORMS, target) }
-        });
-        (0..shape.kv_heads * tiles).into_par_iter().for_each(|index| {
-            let (kv_head, tile) = task(index);
-            let packed = |block, _| memory.at((kv_head * blocks + block) * words).cast_const().cast();
-            // SAFETY: all blocks are packed; for `out` as above.
-            unsafe { tile.run(packed) };
+            unsafe { task.run(0, |block, _| Parts::one(packed.at(sequence, kv_head, block))) };
         });
     });
 }
 
 /// Queries of all heads of a group, on their way through the blocks of keys.
-struct Tile<'a, F> {
-    layout: Layout,
-    queries: Queries<F>,
+pub(super) struct Tile<'a, F> {
+    pub(super) layout: Layout,
+    pub(super) queries: Queries<F>,
     /// First query's first head; row `i`, head `h` begins at `i * stride + h * C`.
-    data: &'a [f32],
-    stride: usize,
+    pub(super) data: &'a [f32],
+    pub(super) stride: usize,
     /// Where the first row's first head is written; rows are `H C` apart.
-    out: *mut f32,
+    pub(super) out: *mut f32,
     /// The same for the logs of denominators, `H` apart.
-    log_sums: Option<*mut f32>,
+    pub(super) log_sums: Option<*mut f32>,
 }
 
 /// A tile's memory; each panel has a part of all but the scores.
@@ -141,11 +76,11 @@ struct Places {
 }
 
 impl<F: Fn(usize) -> (usize, usize)> Tile<'_, F> {
-    /// Attends and writes. `block` gives a block packed as [`FORMS`], for which it may use the words that it gets.
+    /// Attends and writes. `block` gives a block packed as [`FORMS`], for which it may use the `spare` words that it gets.
     ///
     /// # Safety
     /// The blocks are packed, and the places to write to are nobody else's.
-    unsafe fn run(&self, block: impl Fn(usize, *mut u32) -> *const u32) {
+    pub(super) unsafe fn run(&self, spare: usize, block: impl Fn(usize, *mut u32) -> Parts) {
         let _session = gemm::session(Precision::Bf16);
         let Shape { heads, head_dim, .. } = self.layout.shape;
         let (queries, channels) = (&self.queries, self.layout.channels);
@@ -153,7 +88,6 @@ impl<F: Fn(usize) -> (usize, usize)> Tile<'_, F> {
         let right = channels / 2 * LANES;
         let sizes =
             [lanes * head_dim, panels * right, KEYS * LANES, panels * channels * LANES, panels * 2 * LANES];
-        let spare = FORMS.len() * self.layout.part();
         with_scratch(sizes.map(Pieces::size).iter().sum::<usize>() + spare, |scratch| {
             let mut pieces = Pieces(scratch.as_mut_ptr());
             let [stack, rights, scores, sums, state] = sizes.map(|size| pieces.take(size));
@@ -234,18 +168,18 @@ impl<F: Fn(usize) -> (usize, usize)> Tile<'_, F> {
         block: usize,
         visible: Visible,
         places: &Places,
-        data: *const u32,
+        data: Parts,
     ) {
         let channels = self.layout.channels;
         let (from, to) = (visible.keys.start, visible.keys.end);
         let lanes = VECTORS * LANES / 2;
         let first = self.queries.span(panel).any.start / KEYS == block;
-        let values = data.wrapping_add(self.layout.part());
         // SAFETY: the caller's contract; ranges end within the block.
         unsafe {
             for key in (from..to).step_by(ROWS) {
-                let (c, rows) = (places.scores.add(key * lanes), data.add(key * STEP / 2));
-                multiply::<VECTORS>(c, rows, KEYS * STEP / 2, places.right, channels / STEP, false);
+                let rows = data.starts[key / data.keys].add(key % data.keys * STEP / 2);
+                let (c, step) = (places.scores.add(key * lanes), data.keys * STEP / 2);
+                multiply::<VECTORS>(c, rows, step, places.right, channels / STEP, false);
             }
             // What stood in the sums of a first block is not read.
             let summed = if first { 0 } else { channels };
@@ -259,11 +193,20 @@ impl<F: Fn(usize) -> (usize, usize)> Tile<'_, F> {
                 places.sums,
                 summed,
             );
-            let weights = places.scores.add(from / 2 * lanes).cast_const().cast();
-            for channel in (0..channels).step_by(ROWS) {
-                let rows = values.add((from / STEP * channels + channel) * STEP / 2);
-                let c = places.sums.add(channel * lanes);
-                multiply::<VECTORS>(c, rows, channels * STEP / 2, weights, (to - from) / STEP, !first);
+            let weights = places.scores.add(from / 2 * lanes).cast_const().cast::<u32>();
+            // From one part to the next the sums wait in memory, which changes no bit of them.
+            let mut key = from;
+            while key < to {
+                let (part, within) = (key / data.keys, key % data.keys);
+                let end = to.min((part + 1) * data.keys);
+                let values = data.starts[part].add(data.keys * channels / 2);
+                let weights = weights.add((key - from) / 2 * lanes);
+                for channel in (0..channels).step_by(ROWS) {
+                    let rows = values.add((within / STEP * channels + channel) * STEP / 2);
+                    let (c, steps) = (places.sums.add(channel * lanes), (end - key) / STEP);
+                    multiply::<VECTORS>(c, rows, channels * STEP / 2, weights, steps, !first || key > from);
+                }
+                key = end;
             }
         }
     }

@@ -230,17 +230,6 @@ pub(super) unsafe fn gradients<const MASKED: bool>(
     }
 }
 
-/// Asks for the cache lines of rows of `width` values at a stride.
-pub(super) fn bring_near(start: *const f32, stride: usize, rows: usize, width: usize) {
-    for row in 0..rows {
-        for column in (0..width).step_by(WIDTH) {
-            let line = start.wrapping_add(row * stride + column);
-            // SAFETY: a prefetch touches nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
-        }
-    }
-}
-
 /// The sum of the products of two heads' values, for each head of a row, to `sums`.
 ///
 /// # Safety
