@@ -160,13 +160,17 @@ pub struct Sampling {
 #[derive(Debug, Args)]
 #[command(
     long_about = "Serve a model over HTTP.\n\n\
-        POST /v1/chat/completions and /v1/completions (streaming or not), GET /v1/models and /healthz, compatible \
-        with OpenAI's API; a chat page at /. Ctrl-C lets running answers end.",
+        POST /v1/chat/completions and /v1/completions (streaming or not) and GET /v1/models, compatible with OpenAI's \
+        API; a chat page at /; GET /healthz (alive), /readyz (the model is loaded) and /metrics (Prometheus).\n\n\
+        Ctrl-C or SIGTERM takes no more connections and lets running answers end; the second ends at once. Requests \
+        beyond what can run and wait (engine.max_sequences, engine.max_queue) are refused with 429 and Retry-After.",
     after_long_help = "Examples:\n  \
         alti serve runs/tiny\n  \
-        alti serve runs/tiny --listen 0.0.0.0:9000\n  \
+        alti serve llama.gguf --listen 0.0.0.0:9000 --api-key-file keys.txt --log-format json 2> access.log\n  \
+        alti serve runs/tiny --cors-origin https://chat.example --set serve.max_connections=64\n  \
         curl localhost:8080/v1/chat/completions -H 'content-type: application/json' \\\n       \
-        -d '{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"What is 12 plus 30?\"}]}'"
+        -d '{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"What is 12 plus 30?\"}]}'\n  \
+        curl localhost:8080/metrics"
 )]
 pub struct Serve {
     /// A run, a model's folder, or a GGUF file.
@@ -179,11 +183,40 @@ pub struct Serve {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Clients must bring this key as a bearer token; may be repeated. Without one, whoever reaches the port may ask.
+    /// Other users of the machine can see it in the list of processes: --api-key-file keeps it from them.
     #[arg(long = "api-key", value_name = "KEY")]
     pub api_keys: Vec<String>,
-    /// One setting of the engine, such as engine.max_sequences=8; may be repeated. The run's recipe has the others.
+    /// Keys as above, one a line; empty lines and lines that begin with # are passed over. May be repeated.
+    #[arg(long = "api-key-file", value_name = "FILE")]
+    pub api_key_files: Vec<PathBuf>,
+    /// Let /metrics be read without a key.
+    #[arg(long)]
+    pub open_metrics: bool,
+    /// Let pages of this web origin, such as https://chat.example, call the API from a browser; may be repeated. `*`
+    /// allows all.
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    pub cors_origins: Vec<String>,
+    /// Seconds that running answers get to finish after the first Ctrl-C or SIGTERM. [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub shutdown_grace: Option<u64>,
+    /// How each request's line on standard error is written: text, json, or none. No line holds any prompt or answer.
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT", hide_possible_values = true)]
+    pub log_format: LogFormat,
+    /// One setting of the engine or of the server, such as engine.max_sequences=8 or serve.max_body_bytes=1000000; may
+    /// be repeated. The run's recipe has the others.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// How the access log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line of words.
+    Text,
+    /// A JSON object a line.
+    Json,
+    /// Not at all.
+    None,
 }
 
 /// An address with its port. `localhost` may stand for two addresses; the one of IPv4 is taken, as it is by default.

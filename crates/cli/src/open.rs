@@ -10,7 +10,7 @@ use model::infer::Llama;
 use tokenizer::Tokenizer;
 
 use crate::errors::Error;
-use crate::recipe::Given;
+use crate::recipe::{Given, Recipe};
 use crate::vocabulary::Vocabulary;
 
 /// A model's folder and what it is called.
@@ -87,13 +87,21 @@ pub fn load(found: &Found, progress: &dyn Progress) -> Result<(Arc<Llama>, Token
     Ok((Arc::new(Llama::new(&weights, Precision::F32, context)), tokenizer))
 }
 
-/// The section `[engine]` that holds for a model: that of its run's recipe, if it belongs to one, with `set` on top.
+/// The section `[engine]` of [`recipe`].
 ///
 /// # Errors
 /// A recipe that cannot be read, or a setting that is wrong.
 pub fn engine_settings(found: &Found, set: &[String]) -> Result<engine::Settings, Error> {
+    Ok(recipe(found, set)?.engine)
+}
+
+/// The recipe that holds for a model: that of its run, if it belongs to one, with `set` on top.
+///
+/// # Errors
+/// A recipe that cannot be read, or a setting that is wrong.
+pub fn recipe(found: &Found, set: &[String]) -> Result<Recipe, Error> {
     let recipe = found.folder.parent().map(|run| run.join("recipe.toml")).filter(|path| path.is_file());
-    Ok(Given::load(recipe.as_deref(), set)?.recipe()?.engine)
+    Given::load(recipe.as_deref(), set)?.recipe()
 }
 
 /// The tokenizer that `path` means: a run's, a folder's or a file's.

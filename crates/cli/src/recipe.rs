@@ -29,6 +29,8 @@ pub struct Recipe {
     pub eval: evals::Settings,
     /// Inference, as the evaluation uses it.
     pub engine: engine::Settings,
+    /// The server: bounds and defaults.
+    pub serve: serve::Settings,
 }
 
 /// The section `[tokenizer]`.
@@ -65,6 +67,7 @@ impl Default for Recipe {
             sft: align::Settings::default(),
             eval: evals::Settings::default(),
             engine: engine::Settings::default(),
+            serve: serve::Settings::default(),
         }
     }
 }
@@ -136,6 +139,7 @@ impl Recipe {
         check(self.sft.validate().map_err(Error::from));
         check(self.eval.validate().map_err(Error::from));
         check(self.engine.validate().map_err(Error::from));
+        check(self.serve.validate().map_err(Error::from));
         if self.tokenizer.vocab_size.is_some_and(|size| size < 512) {
             faults.push(
                 "[tokenizer] vocab_size is below 512: 256 bytes and 256 special tokens are the least"

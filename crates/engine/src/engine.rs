@@ -154,6 +154,13 @@ impl Engine {
         &self.inner.settings
     }
 
+    /// Whether it takes requests: not after it was told to end, nor when its thread has failed.
+    pub fn is_running(&self) -> bool {
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.inner.closed.load(Ordering::SeqCst)
+            && thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// How busy it is.
     pub fn stats(&self) -> Stats {
         let counters = &self.inner.counters;

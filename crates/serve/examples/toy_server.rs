@@ -18,9 +18,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pause = arguments.get(2).map_or(Ok(20), |pause| pause.parse())?;
     let engine = toy::engine(Duration::from_millis(pause), Settings::default());
     let mut info = ServeInfo::new("parrot");
-    info.api_keys.extend(arguments.get(3).cloned());
+    info.api_keys = arguments.get(3).into_iter().collect();
     let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
     println!("http://{}/", listener.local_addr()?);
-    serve::run(listener, engine, info, serve::interrupted())?;
+    serve::run(listener, engine, info, std::future::pending())?;
     Ok(())
 }

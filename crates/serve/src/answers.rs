@@ -3,11 +3,12 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use engine::{Completion, Engine, Event, FinishReason, Request, Sink, Token};
 use futures_core::Stream;
@@ -16,6 +17,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::api_error::ApiError;
+use crate::http::App;
+use crate::metrics::Metrics;
+use crate::record::Trace;
 
 /// Silence after which a stream says that it still lives: proxies close what is silent for a minute or so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -28,28 +32,78 @@ pub(crate) struct Answers {
     count: usize,
     /// Tokens of all prompts, each counted once.
     prompt_tokens: usize,
+    watch: Watch,
+}
+
+/// Tells the request's record and the metrics how the answers went.
+struct Watch {
+    trace: Trace,
+    metrics: Arc<Metrics>,
+    /// Answers that have not ended.
+    open: usize,
+    /// Whether the first token has come.
+    begun: bool,
+}
+
+impl Watch {
+    fn see(&mut self, event: &Event) {
+        match event {
+            Event::Token(_) => {
+                let mut told = self.trace.told();
+                if !self.begun {
+                    self.begun = true;
+                    told.first_token.get_or_insert_with(Instant::now);
+                }
+                *told.completion_tokens.get_or_insert(0) += 1;
+            }
+            Event::Done { reason, usage, timing, .. } => {
+                self.open -= 1;
+                self.metrics.sequence(*reason, usage, timing);
+                self.trace.told().finish = Some(finish_reason(*reason));
+            }
+            Event::Failed(_) => {
+                self.open -= 1;
+                self.metrics.sequence_lost("failed");
+            }
+        }
+    }
+
+    fn total(&self, generated: usize) {
+        self.trace.told().completion_tokens = Some(generated);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Nobody hears how these end: the client left, or another answer to the same request failed.
+        (0..self.open).for_each(|_| self.metrics.sequence_lost("abandoned"));
+    }
 }
 
 impl Answers {
     /// Submits all requests or, if one is refused, none. Each prompt stands in `choices` of them, one after the other;
     /// `input` names the parameter that the prompts came from.
     pub(crate) fn submit(
-        engine: &Engine,
+        app: &App,
         requests: Vec<Request>,
         choices: usize,
         input: &str,
     ) -> Result<Self, ApiError> {
+        let App { engine, metrics, trace, .. } = app;
         let (sender, receiver) = unbounded_channel();
         let count = requests.len();
         let prompt_tokens = requests.iter().step_by(choices).map(|request| request.prompt.len()).sum();
+        trace.told().prompt_tokens = Some(prompt_tokens);
+        let mut watch = Watch { trace: trace.clone(), metrics: Arc::clone(metrics), open: 0, begun: false };
         for (index, request) in requests.into_iter().enumerate() {
             let sink = ChoiceSink { index, sender: sender.clone() };
             // On an error the receiver is dropped here, which cancels those before.
             engine
                 .submit_to(request, Box::new(sink))
                 .map_err(|error| ApiError::from_engine(error, input, retry_after(engine)))?;
+            watch.open += 1;
         }
-        Ok(Answers { receiver, count, prompt_tokens })
+        Ok(Answers { receiver, count, prompt_tokens, watch })
     }
 
     /// Waits for all of them, in the order of the requests; and what they cost together.
@@ -58,6 +112,7 @@ impl Answers {
         let mut completions: Vec<Option<Completion>> = vec![None; self.count];
         while completions.iter().any(Option::is_none) {
             let (index, event) = self.receiver.recv().await.ok_or_else(ApiError::stopping)?;
+            self.watch.see(&event);
             match event {
                 Event::Token(token) => tokens[index].push(token),
                 Event::Done { reason: FinishReason::Cancelled, .. } => return Err(ApiError::stopping()),
@@ -71,6 +126,7 @@ impl Answers {
         }
         let completions: Vec<Completion> = completions.into_iter().flatten().collect();
         let generated = completions.iter().map(|completion| completion.usage.completion_tokens).sum();
+        self.watch.total(generated);
         Ok((completions, WireUsage::new(self.prompt_tokens, generated)))
     }
 
@@ -79,13 +135,14 @@ impl Answers {
         let mut keep_alive = interval(KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let open = self.count;
+        self.watch.trace.told().stream = true;
         let events =
             Events { answers: self, chunks, open, generated: 0, state: State::Beginning, keep_alive };
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
             // Asks nginx not to hold events back.
-            (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+            (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
         ];
         (headers, Body::from_stream(events)).into_response()
     }
@@ -142,6 +199,21 @@ fn retry_after(engine: &Engine) -> u64 {
     (stats.mean_seconds * rounds).ceil().clamp(1.0, 60.0) as u64
 }
 
+/// Writes into `headers` how many more sequences the engine would take now, under the names by which OpenAI's clients
+/// know their budgets.
+pub(crate) fn tell_room(engine: &Engine, headers: &mut HeaderMap) {
+    let (settings, stats) = (engine.settings(), engine.stats());
+    let limit = settings.max_sequences + settings.max_queue;
+    let remaining = limit.saturating_sub(stats.running + stats.waiting);
+    let reset = if remaining > 0 { 0 } else { retry_after(engine) };
+    let number = |value: usize| HeaderValue::from(value as u64);
+    headers.insert(HeaderName::from_static("x-ratelimit-limit-requests"), number(limit));
+    headers.insert(HeaderName::from_static("x-ratelimit-remaining-requests"), number(remaining));
+    if let Ok(reset) = HeaderValue::from_str(&format!("{reset}s")) {
+        headers.insert(HeaderName::from_static("x-ratelimit-reset-requests"), reset);
+    }
+}
+
 struct ChoiceSink {
     index: usize,
     sender: UnboundedSender<(usize, Event)>,
@@ -178,6 +250,7 @@ struct Events<C> {
 
 impl<C: Chunks> Events<C> {
     fn take(&mut self, index: usize, event: Event, out: &mut String) {
+        self.answers.watch.see(&event);
         match event {
             Event::Token(token) => self.chunks.token(index, token, out),
             Event::Done { reason: FinishReason::Cancelled, .. } => self.fail(ApiError::stopping(), out),
@@ -186,6 +259,7 @@ impl<C: Chunks> Events<C> {
                 self.generated += usage.completion_tokens;
                 self.open -= 1;
                 if self.open == 0 {
+                    self.answers.watch.total(self.generated);
                     self.chunks.end(WireUsage::new(self.answers.prompt_tokens, self.generated), out);
                     out.push_str("data: [DONE]\n\n");
                     self.state = State::Ended;
@@ -197,6 +271,7 @@ impl<C: Chunks> Events<C> {
 
     /// The status is sent long since: the error is the last event. Clients of OpenAI look for it.
     fn fail(&mut self, error: ApiError, out: &mut String) {
+        self.answers.watch.trace.told().error = Some(error.name());
         out.push_str(&format!("data: {}\n\n", error.json()));
         self.state = State::Ended;
     }

@@ -54,6 +54,11 @@ impl ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", None, message)
     }
 
+    /// The code, or the type where there is none.
+    pub(crate) fn name(&self) -> &'static str {
+        self.body.code.unwrap_or(self.body.r#type)
+    }
+
     /// Names the parameter.
     pub(crate) fn at(mut self, param: impl Into<String>) -> Self {
         self.body.param = Some(param.into());
@@ -109,6 +114,27 @@ impl ApiError {
         }
     }
 
+    /// 401: no key, or one that is not known.
+    pub(crate) fn wrong_key() -> Self {
+        let message = "Incorrect API key provided, or none. Send it as 'Authorization: Bearer KEY'.";
+        ApiError::new(StatusCode::UNAUTHORIZED, "invalid_request_error", Some("invalid_api_key"), message)
+    }
+
+    /// 503: the model is being read.
+    pub(crate) fn loading() -> Self {
+        let message = "The model is being loaded. Please try again in a few seconds.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut error = ApiError::new(status, "server_error", Some("model_loading"), message);
+        error.retry_after = Some(2);
+        error
+    }
+
+    /// 503: the engine's thread has ended, which only a new start can mend.
+    pub(crate) fn engine_down() -> Self {
+        let message = "The engine has stopped working.";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("engine_down"), message)
+    }
+
     /// 503: the server is going away.
     pub(crate) fn stopping() -> Self {
         let message = "The server is shutting down.";
@@ -118,6 +144,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let name = ErrorName(self.name());
         let json = HeaderValue::from_static("application/json");
         let mut response = (self.status, [(header::CONTENT_TYPE, json)], self.json()).into_response();
         if let Some(seconds) = self.retry_after {
@@ -126,6 +153,11 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(name);
         response
     }
 }
+
+/// [`ApiError::name`], as an extension of the response.
+#[derive(Clone, Copy)]
+pub(crate) struct ErrorName(pub(crate) &'static str);

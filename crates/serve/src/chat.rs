@@ -31,7 +31,7 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
 
     let prompt = tokenizer::chat::prompt(tokenizer, &messages);
     let with_logprobs = parameters.template.logprobs.is_some();
-    let answers = Answers::submit(&app.engine, parameters.requests(&prompt), parameters.choices, "messages")?;
+    let answers = Answers::submit(&app, parameters.requests(&prompt), parameters.choices, "messages")?;
     let stamp = Stamp::new("chatcmpl-", &app.info);
     if parameters.stream {
         let tokenizer = with_logprobs.then(|| tokenizer.clone());

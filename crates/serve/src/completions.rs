@@ -46,7 +46,7 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
     }
 
     let requests = prompts.iter().flat_map(|prompt| parameters.requests(&prompt.tokens)).collect();
-    let answers = Answers::submit(&app.engine, requests, parameters.choices, "prompt")?;
+    let answers = Answers::submit(&app, requests, parameters.choices, "prompt")?;
     let echoes: Vec<String> = prompts
         .into_iter()
         .flat_map(|prompt| {

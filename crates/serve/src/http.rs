@@ -5,51 +5,87 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{Path, Request, State};
+use axum::extract::{MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use engine::Engine;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tower::util::option_layer;
 
 use crate::ServeInfo;
-use crate::api_error::ApiError;
+use crate::api_error::{ApiError, ErrorName};
+use crate::metrics::{Metrics, Open};
 use crate::parameters::unknown_model;
-use crate::{chat, completions};
+use crate::record::{Record, Trace};
+use crate::{answers, chat, completions, cors};
 
 const PAGE: &str = include_str!("../assets/chat.html");
 /// The page fetches nothing from elsewhere and runs in nobody's frame.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                            img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What needs no key: it shows nothing but that the server is there.
+const OPEN_PATHS: [&str; 3] = ["/", "/healthz", "/readyz"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What handlers share.
+/// What a handler has at hand.
+#[derive(Clone)]
 pub(crate) struct App {
     pub(crate) engine: Engine,
-    pub(crate) info: ServeInfo,
+    pub(crate) info: Arc<ServeInfo>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The server was told to stop.
+    pub(crate) stopping: Arc<AtomicBool>,
+    /// Of the request that is handled; of none, outside handlers.
+    pub(crate) trace: Trace,
+}
+
+impl App {
+    pub(crate) fn new(engine: Engine, info: ServeInfo, connections: Open) -> Self {
+        App {
+            metrics: Arc::new(Metrics::new(engine.clone(), connections)),
+            engine,
+            info: Arc::new(info),
+            stopping: Arc::default(),
+            trace: Trace::default(),
+        }
+    }
+
+    /// The same, for a request whose record follows it.
+    fn for_request(&self, request: &Request) -> Arc<App> {
+        let trace = request.extensions().get().cloned().unwrap_or_default();
+        Arc::new(App { trace, ..self.clone() })
+    }
 }
 
 /// The routes of this server, to be served alone or nested in a larger one.
 pub fn router(engine: Engine, info: ServeInfo) -> Router {
-    let app = Arc::new(App { engine, info });
+    routes(App::new(engine, info, Open::default()))
+}
+
+pub(crate) fn routes(app: App) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(text_completions))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/healthz", get(health))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(metrics))
         .route("/", get(page))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(Arc::clone(&app), guard))
-        .layer(from_fn(identify))
+        .layer(from_fn_with_state(app.clone(), guard))
+        .layer(option_layer(cors::layer(&app.info.settings)))
+        .layer(from_fn_with_state(app.clone(), record))
         .with_state(app)
 }
 
@@ -70,34 +106,58 @@ impl Stamp {
     }
 }
 
-async fn chat_completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+async fn chat_completions(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let app = app.for_request(&request);
     let body = read_json(&app.info, request).await?;
     chat::complete(app, body).await
 }
 
-async fn text_completions(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+async fn text_completions(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let app = app.for_request(&request);
     let body = read_json(&app.info, request).await?;
     completions::complete(app, body).await
 }
 
-async fn models(State(app): State<Arc<App>>) -> Json<Value> {
+async fn models(State(app): State<App>) -> Json<Value> {
     Json(json!({ "object": "list", "data": [describe(&app)] }))
 }
 
-async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn model(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     if id == app.info.model { Ok(Json(describe(&app))) } else { Err(unknown_model(&id, &app.info)) }
 }
 
 fn describe(app: &App) -> Value {
-    let ServeInfo { model, created, owned_by, .. } = &app.info;
+    let ServeInfo { model, created, owned_by, .. } = &*app.info;
     // `max_model_len` is vLLM's; clients that budget their prompts look for it.
     let context = app.engine.context();
     json!({ "id": model, "object": "model", "created": created, "owned_by": owned_by, "max_model_len": context })
 }
 
-async fn health(State(app): State<Arc<App>>) -> Json<Value> {
+/// Whether the process should live on: not once the engine has failed, for then only a new start helps.
+async fn health(State(app): State<App>) -> Response {
+    let stopping = app.stopping.load(Ordering::Relaxed);
+    if !stopping && !app.engine.is_running() {
+        return ApiError::engine_down().into_response();
+    }
     let stats = app.engine.stats();
-    Json(json!({ "status": "ok", "running": stats.running, "waiting": stats.waiting }))
+    Json(json!({ "status": "ok", "running": stats.running, "waiting": stats.waiting })).into_response()
+}
+
+/// Whether requests should be sent here.
+async fn readiness(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    if app.stopping.load(Ordering::Relaxed) {
+        return Err(ApiError::stopping());
+    }
+    if !app.engine.is_running() {
+        return Err(ApiError::engine_down());
+    }
+    Ok(Json(json!({ "status": "ready", "model": app.info.model })))
+}
+
+async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let (kind, page) = app.metrics.page(accept);
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], page).into_response()
 }
 
 async fn page() -> Response {
@@ -195,60 +255,28 @@ fn is_length_limit(error: &axum::Error) -> bool {
     false
 }
 
-/// Keys and origins.
-async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let allowed =
-        request.headers().get(header::ORIGIN).filter(|origin| is_allowed(&app.info, origin)).cloned();
-    let api = request.uri().path().starts_with("/v1/");
-    let mut response = if request.method() == Method::OPTIONS && allowed.is_some() {
-        preflight()
-    } else if api && !has_key(&app.info, request.headers()) {
-        let message = "Incorrect API key provided, or none. Send it as 'Authorization: Bearer KEY'.";
-        let status = StatusCode::UNAUTHORIZED;
-        ApiError::new(status, "invalid_request_error", Some("invalid_api_key"), message).into_response()
-    } else {
-        next.run(request).await
-    };
-    if let Some(origin) = allowed {
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("origin"));
+/// Asks for a key, and tells how much more can be asked.
+async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let open = OPEN_PATHS.contains(&path) || (path == "/metrics" && app.info.settings.open_metrics);
+    if !open && !app.info.api_keys.admit(request.headers()) {
+        return ApiError::wrong_key().into_response();
+    }
+    let counted = request.method() == Method::POST && path.starts_with("/v1/");
+    let mut response = next.run(request).await;
+    if counted {
+        answers::tell_room(&app.engine, response.headers_mut());
     }
     response
 }
 
-fn is_allowed(info: &ServeInfo, origin: &HeaderValue) -> bool {
-    info.settings
-        .allowed_origins
-        .iter()
-        .any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
-}
-
-fn preflight() -> Response {
-    let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS")),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, content-type")),
-        (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")),
-    ];
-    (StatusCode::NO_CONTENT, headers).into_response()
-}
-
-fn has_key(info: &ServeInfo, headers: &HeaderMap) -> bool {
-    if info.api_keys.is_empty() {
-        return true;
-    }
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let (scheme, given) = given.split_once(' ').unwrap_or(("", ""));
-    let given = given.trim().as_bytes();
-    scheme.eq_ignore_ascii_case("bearer") && info.api_keys.iter().any(|key| same(key.as_bytes(), given))
-}
-
-/// Compares in a time that depends on the lengths alone.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
-}
-
-/// Names each response, and turns a panic into an error that has a shape.
-async fn identify(request: Request<Body>, next: Next) -> Response {
+/// Keeps a record of the request, names the response, and turns a panic into an error that has a shape.
+async fn record(State(app): State<App>, mut request: Request<Body>, next: Next) -> Response {
+    let id = format!("req_{}", unique_id());
+    let named = HeaderValue::from_str(&id);
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let record = Record::begin(Arc::clone(&app.metrics), app.info.access_log.clone(), id, &request, route);
+    request.extensions_mut().insert(record.trace.clone());
     let mut handling = pin!(next.run(request));
     let polled =
         poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context))) {
@@ -262,10 +290,13 @@ async fn identify(request: Request<Body>, next: Next) -> Response {
             ApiError::internal(format!("The server failed: {}.", panic_text(&*panic))).into_response()
         }
     };
-    if let Ok(id) = HeaderValue::from_str(&format!("req_{}", unique_id())) {
+    if let Ok(id) = named {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    response
+    if let Some(name) = response.extensions().get::<ErrorName>() {
+        record.trace.told().error = Some(name.0);
+    }
+    record.follow(response)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{AccessLog, ApiKeys, Error};
 
 /// What is served, and to whom.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ServeInfo {
     /// Name under which clients ask for the model.
     pub model: String,
@@ -14,7 +14,9 @@ pub struct ServeInfo {
     /// Who made it; shown at `/v1/models`.
     pub owned_by: String,
     /// Clients must bring one of these as a bearer token. None at all: everybody may ask.
-    pub api_keys: Vec<String>,
+    pub api_keys: ApiKeys,
+    /// Where each request leaves a line, if anywhere.
+    pub access_log: Option<AccessLog>,
     /// Bounds and defaults.
     pub settings: Settings,
 }
@@ -26,7 +28,8 @@ impl ServeInfo {
             model: model.into(),
             created: 0,
             owned_by: "altiplano".into(),
-            api_keys: Vec::new(),
+            api_keys: ApiKeys::default(),
+            access_log: None,
             settings: Settings::default(),
         }
     }
@@ -47,8 +50,17 @@ pub struct Settings {
     /// Web origins, such as `https://chat.example`, whose pages may call the API from a browser. `*`: all. None: only
     /// the server's own page may.
     pub allowed_origins: Vec<String>,
+    /// Whether `/metrics` can be read without a key where there are keys.
+    pub open_metrics: bool,
+    /// Connections that are served at once; the next waits, unanswered, until one ends.
+    pub max_connections: usize,
+    /// Seconds that a client may take to send its request's header, from the end of the request before: also the longest
+    /// that an idle connection is kept.
+    pub header_timeout_seconds: u64,
     /// Seconds that a client may take to send its request's body.
     pub body_timeout_seconds: u64,
+    /// Seconds that a client may let its answer lie, when the system holds no more of it for the connection.
+    pub write_timeout_seconds: u64,
     /// Seconds that running answers get to finish once the server is told to stop; then they are cancelled.
     pub shutdown_grace_seconds: u64,
 }
@@ -61,7 +73,11 @@ impl Default for Settings {
             temperature: 0.6,
             top_p: 0.9,
             allowed_origins: Vec::new(),
+            open_metrics: false,
+            max_connections: 512,
+            header_timeout_seconds: 30,
             body_timeout_seconds: 60,
+            write_timeout_seconds: 60,
             shutdown_grace_seconds: 30,
         }
     }
@@ -71,14 +87,16 @@ impl Settings {
     /// All faults at once, or nothing.
     pub fn validate(&self) -> Result<(), Error> {
         let mut faults = Vec::new();
-        if self.max_body_bytes == 0 {
-            faults.push("`max_body_bytes` is 0 and must be at least 1".to_string());
-        }
-        if self.max_choices == 0 {
-            faults.push("`max_choices` is 0 and must be at least 1".to_string());
-        }
-        if self.body_timeout_seconds == 0 {
-            faults.push("`body_timeout_seconds` is 0 and must be at least 1".to_string());
+        let counts = [
+            ("max_body_bytes", self.max_body_bytes as u64),
+            ("max_choices", self.max_choices as u64),
+            ("max_connections", self.max_connections as u64),
+            ("header_timeout_seconds", self.header_timeout_seconds),
+            ("body_timeout_seconds", self.body_timeout_seconds),
+            ("write_timeout_seconds", self.write_timeout_seconds),
+        ];
+        for (name, _) in counts.iter().filter(|(_, value)| *value == 0) {
+            faults.push(format!("`{name}` is 0 and must be at least 1"));
         }
         if !(0.0..=2.0).contains(&self.temperature) {
             faults.push(format!("`temperature` is {} and must be from 0 to 2", self.temperature));

@@ -273,12 +273,12 @@ fn talk(place: &Place) {
     assert!(String::from_utf8(output.stdout).unwrap().lines().count() >= 2);
 
     let mut server = place
-        .command(&["serve", "runs/calm", "--listen", "127.0.0.1:0"])
+        .command(&["serve", "runs/calm", "--listen", "127.0.0.1:0", "--log-format", "json"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let address = address_of(&mut server);
+    let (address, log) = address_of(&mut server);
     let health = http(&address, "GET", "/healthz", "");
     let models = http(&address, "GET", "/v1/models", "");
     let request = serde_json::json!({
@@ -286,8 +286,13 @@ fn talk(place: &Place) {
     });
     let completion = http(&address, "POST", "/v1/chat/completions", &request.to_string());
     let page = http(&address, "GET", "/", "");
-    server.kill().unwrap();
-    server.wait().unwrap();
+    stop_in_mid_stream(&address, &mut server);
+    let log: Vec<serde_json::Value> =
+        log.join().unwrap().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let paths: Vec<&str> = log.iter().filter_map(|line| line["path"].as_str()).collect();
+    let asked = ["/healthz", "/v1/models", "/v1/chat/completions", "/", "/v1/completions"];
+    assert_eq!(paths, asked, "{log:?}");
+    assert!(log.iter().all(|line| line["status"] == 200), "{log:?}");
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     assert!(models.contains("\"calm\""), "{models}");
     assert!(page.contains("<html") || page.contains("<!doctype html"), "{page}");
@@ -298,13 +303,38 @@ fn talk(place: &Place) {
     assert_eq!(served.trim(), answer.trim().trim_end_matches('…').trim(), "the server and the chat differ");
 }
 
-/// The address that the server says it listens on.
-fn address_of(server: &mut Child) -> String {
+/// The system asks the server to end while an answer is on its way: the answer is finished, and so is the process.
+fn stop_in_mid_stream(address: &str, server: &mut Child) {
+    let request = serde_json::json!({ "prompt": "the", "max_tokens": 60, "stream": true }).to_string();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n\
+         {request}",
+        request.len()
+    )
+    .unwrap();
+    let mut answer = vec![0; 16];
+    stream.read_exact(&mut answer).unwrap();
+    let told = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", server.id())).status().unwrap();
+    assert!(told.success());
+    // Ends because the connection does, although the client did not ask for that.
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("data: [DONE]"), "{answer}");
+    assert!(server.wait().unwrap().success());
+    assert!(TcpStream::connect(address).is_err());
+}
+
+/// The address that the server says it listens on, and the lines that it says after that.
+fn address_of(server: &mut Child) -> (String, std::thread::JoinHandle<Vec<String>>) {
     let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
     let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("http://"))).unwrap().unwrap();
     // The rest must be read, or a chatty server would block.
-    std::thread::spawn(move || lines.for_each(drop));
-    line.split_once("http://").unwrap().1.split_whitespace().next().unwrap().trim_end_matches('/').to_owned()
+    let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect());
+    let address = line.split_once("http://").unwrap().1.split_whitespace().next().unwrap();
+    (address.trim_end_matches('/').to_owned(), rest)
 }
 
 fn http(address: &str, method: &str, path: &str, body: &str) -> String {

@@ -3,5 +3,6 @@
 mod answers;
 mod client;
 mod connections;
+mod operator;
 mod refusals;
 mod toy;

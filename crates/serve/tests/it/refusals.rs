@@ -161,7 +161,7 @@ fn a_body_that_never_comes_is_not_waited_for() {
 #[test]
 fn keys_are_asked_for_when_there_are_some() {
     let server =
-        Server::with(Duration::ZERO, |_, info| info.api_keys = vec!["sesame".into(), "simsim".into()]);
+        Server::with(Duration::ZERO, |_, info| info.api_keys = ["sesame", "simsim"].into_iter().collect());
     let body = json!({ "messages": [{ "role": "user", "content": "hi" }], "temperature": 0 }).to_string();
     for wrong in [
         "",
@@ -182,7 +182,9 @@ fn keys_are_asked_for_when_there_are_some() {
 fn other_origins_may_call_only_when_allowed() {
     let ask = |server: &Server, method: &str| {
         server.send(&format!(
-            "{method} /v1/models HTTP/1.1\r\nHost: x\r\nOrigin: https://chat.example\r\nConnection: close\r\n\r\n"
+            "{method} /v1/models HTTP/1.1\r\nHost: x\r\nOrigin: https://chat.example\r\nConnection: close\r\n\
+             Access-Control-Request-Method: GET\r\n\
+             Access-Control-Request-Headers: authorization,x-stainless-os\r\n\r\n"
         ))
     };
     let closed = Server::start();
@@ -190,12 +192,13 @@ fn other_origins_may_call_only_when_allowed() {
     assert_eq!(ask(&closed, "OPTIONS").status, 405);
     let open = Server::with(Duration::ZERO, |_, info| {
         info.settings.allowed_origins = vec!["https://chat.example".into()];
-        info.api_keys = vec!["sesame".into()];
+        info.api_keys = ["sesame"].into_iter().collect();
     });
     // A preflight brings no key.
     let preflight = ask(&open, "OPTIONS");
-    assert_eq!(preflight.status, 204);
-    assert!(preflight.header("access-control-allow-headers").unwrap().contains("authorization"));
+    assert_eq!(preflight.status, 200);
+    assert_eq!(preflight.header("access-control-allow-headers"), Some("authorization,x-stainless-os"));
+    assert!(preflight.header("access-control-allow-methods").unwrap().contains("DELETE"));
     let refused = ask(&open, "GET");
     assert_eq!(refused.status, 401);
     assert_eq!(refused.header("access-control-allow-origin"), Some("https://chat.example"));
