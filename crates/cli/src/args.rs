@@ -1,7 +1,7 @@
 //! The command line: every verb with its options and an example. The help is written to be read from top to bottom.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
@@ -240,19 +240,74 @@ pub struct Status {
     pub json: bool,
 }
 
-/// Measure a run's models again.
+/// Measure a run's models again, or the perplexity of any model.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Measure a run's models again, before and after tuning, and write its report anew.",
-    after_long_help = "Examples:\n  alti eval runs/tiny\n  alti eval runs/tiny --set eval.items_per_kind=500"
+    long_about = "Measure a run's models again, before and after tuning, and write its report anew; or measure the \
+        perplexity of any model on held-out text.",
+    after_long_help = "Examples:\n  \
+        alti eval runs/tiny\n  \
+        alti eval runs/tiny --set eval.items_per_kind=500\n  \
+        alti eval perplexity runs/tiny --source runs/tiny\n  \
+        alti eval perplexity llama-f32.gguf --against llama-q8_0.gguf llama-q4_k_m.gguf --source held-out.txt",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
 )]
 pub struct Eval {
+    /// What else to measure.
+    #[command(subcommand)]
+    pub what: Option<EvalWhat>,
     /// The run.
-    #[arg(value_name = "RUN")]
-    pub run: PathBuf,
+    #[arg(value_name = "RUN", required = true)]
+    pub run: Option<PathBuf>,
     /// One setting, as in a recipe; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// What can be measured of a model that no run need have made.
+#[derive(Debug, Subcommand)]
+pub enum EvalWhat {
+    Perplexity(EvalPerplexity),
+}
+
+/// How well models foretell held-out text, and how far each is from the first.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "How well models foretell held-out text, and how far each is from the first.\n\n\
+        Text is read in windows that slide by --stride tokens. A window begins with <|begin_of_text|>, looks back at \
+        what came before, and scores its new tokens alone; each token of a text is scored once. Printed are nats a \
+        token, perplexity and bits a byte; for each model of --against also the ratio of its perplexity to the \
+        first's, the mean Kullback-Leibler divergence of its predictions from the first's, the divergence that 99% of \
+        the tokens stay below, and how often both hold the same token for the most likely. Models are opened as chat \
+        and serve open them, all at once.",
+    after_long_help = "Examples:\n  \
+        alti eval perplexity runs/tiny --source runs/tiny\n  \
+        alti eval perplexity llama-f32.gguf --against llama-q8_0.gguf llama-q4_k_m.gguf --source held-out.txt\n  \
+        alti eval perplexity llama.gguf --source *.md --context 512 --stride 256 --json | jq '.models[].perplexity'"
+)]
+pub struct EvalPerplexity {
+    /// A run, a model's folder, or a GGUF file: the one that others are compared with.
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Held-out text: files of plain text, each a text of its own, or a run, whose held-out documents are taken.
+    #[arg(long = "source", value_name = "FILE", required = true, num_args = 1..)]
+    pub sources: Vec<PathBuf>,
+    /// More models, with the same tokens: each is compared with MODEL.
+    #[arg(long, value_name = "MODEL", num_args = 1..)]
+    pub against: Vec<PathBuf>,
+    /// Most inputs of a window. [default: 2048, or what the models have room for]
+    #[arg(long, value_name = "N")]
+    pub context: Option<NonZeroUsize>,
+    /// New tokens of each window. [default: half of the context]
+    #[arg(long, value_name = "N")]
+    pub stride: Option<NonZeroUsize>,
+    /// Stop after the window in which so many tokens are scored. [default: all of the text]
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<NonZeroU64>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Write a run's report.html again.

@@ -8,6 +8,7 @@ mod errors;
 mod inspect;
 mod interrupt;
 mod open;
+mod perplexity;
 mod progress;
 mod raise;
 mod recipe;
@@ -18,11 +19,12 @@ mod tokenizers;
 mod vocabulary;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
-use args::{Cli, Verb};
+use args::{Cli, EvalWhat, Verb};
 use errors::Error;
 use progress::Shown;
 
@@ -49,7 +51,11 @@ fn run(verb: &Verb, shown: &Shown) -> Result<(), Error> {
         Verb::Chat(args) => chat::chat(args, shown),
         Verb::Serve(args) => serve::serve(args, shown),
         Verb::Status(args) => status::status(args),
-        Verb::Eval(args) => raise::eval(args, shown),
+        Verb::Eval(args) => match (&args.what, &args.run) {
+            (Some(EvalWhat::Perplexity(args)), _) => perplexity::perplexity(args, shown),
+            // Without `what` there is a run: the command line requires one of the two.
+            (None, run) => raise::eval(run.as_deref().unwrap_or(Path::new(".")), &args.set, shown),
+        },
         Verb::Report(args) => report::report(args, shown),
         Verb::Convert(args) => convert::convert(args, shown),
         Verb::Inspect(args) => inspect::inspect(args),

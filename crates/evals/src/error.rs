@@ -10,8 +10,11 @@ pub enum Error {
     #[error("[eval] settings are not usable: {}", .0.join("; "))]
     Settings(Vec<String>),
     /// There is no held-out text to measure on.
-    #[error("there is no held-out document to measure bits per byte on")]
+    #[error("there is no held-out text to measure on")]
     NoDocuments,
+    /// Windows that text cannot be cut into, or that a model has no room for.
+    #[error("{}", .0.join("; "))]
+    Windows(Vec<String>),
     /// A question could not be put to the model.
     #[error("the question {question:?} could not be answered: {source}")]
     Question {
@@ -24,7 +27,7 @@ pub enum Error {
     #[error("cannot start the engine: {0}")]
     Engine(#[from] engine::Error),
     /// The model refused a batch.
-    #[error("cannot measure bits per byte: {0}")]
+    #[error("cannot measure how text is foretold: {0}")]
     Model(#[from] model::Error),
     /// Results that cannot be read.
     #[error("cannot read the results in {}: {reason}", path.display())]
@@ -46,7 +49,11 @@ impl Error {
             Self::Settings(_) => {
                 Some("correct the [eval] section of the recipe, or leave the keys out".into())
             }
-            Self::NoDocuments => Some("raise curate's held-out fraction, or give it more documents".into()),
+            Self::NoDocuments => Some(
+                "give files with text; in a run, raise curate's held-out fraction or give it more documents"
+                    .into(),
+            ),
+            Self::Windows(_) => Some("choose another --context or --stride".into()),
             Self::Question { .. } => Some("is the model's context shorter than eval.max_tokens?".into()),
             Self::Engine(error) => error.hint(),
             Self::Model(error) => error.hint(),

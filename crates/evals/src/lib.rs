@@ -1,7 +1,8 @@
 //! Measuring a model: bits per byte on held-out documents, accuracy on held-out questions with confidence intervals,
 //! and samples of what it writes.
 //!
-//! [`evaluate`] does all of it for one model, the same way before and after tuning. Not here: making the questions
+//! [`evaluate`] does all of it for one model, the same way before and after tuning; [`perplexity`](perplexity()) sets
+//! models beside one another, above all quantised ones beside what they were made from. Not here: making the questions
 //! (`align::tasks`) and published benchmarks.
 
 pub mod accuracy;
@@ -9,6 +10,7 @@ pub mod bits;
 mod error;
 pub mod generations;
 pub mod interval;
+pub mod perplexity;
 pub mod results;
 mod settings;
 
@@ -17,6 +19,7 @@ pub use bits::{BitsPerByte, bits_per_byte};
 pub use error::Error;
 pub use generations::{Form, Generation};
 pub use interval::{Interval, wilson};
+pub use perplexity::perplexity;
 pub use results::Evaluation;
 pub use settings::Settings;
 

@@ -188,12 +188,12 @@ pub fn raise(args: &args::Raise, shown: &Shown) -> Result<(), Error> {
 }
 
 /// `alti eval`: the evaluation again, and the report.
-pub fn eval(args: &args::Eval, shown: &Shown) -> Result<(), Error> {
-    let recorded = args.run.join("recipe.toml");
-    Run::open_read_only(&args.run)?;
-    let given = crate::recipe::Given::load(Some(&recorded), &args.set)?;
+pub fn eval(run: &Path, set: &[String], shown: &Shown) -> Result<(), Error> {
+    let recorded = run.join("recipe.toml");
+    Run::open_read_only(run)?;
+    let given = crate::recipe::Given::load(Some(&recorded), set)?;
     let recipe = given.recipe()?;
-    let mut context = begin(&args.run, &recipe, shown)?;
+    let mut context = begin(run, &recipe, shown)?;
     atomic::write(&context.run.recipe(), given.to_toml()?.as_bytes())?;
     interrupt::listen("stopping at the next safe point; once more to stop at once");
     run_stage(&mut context, "eval", true)?;

@@ -3,6 +3,7 @@
 
 mod bench;
 mod corpus;
+mod perplexity;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -149,6 +150,7 @@ fn the_whole_way() {
     report(&run);
     talk(&place);
     convert(&place);
+    perplexity::run(&place);
     disturbed(&place, &weights(&run));
 }
 
@@ -417,6 +419,10 @@ fn mistakes_are_named_with_a_hint() {
         (&["chat", "nowhere"][..], 1, "nowhere"),
         (&["chat", "empty"][..], 2, "neither a run nor a model"),
         (&["status", "empty"][..], 1, "not a run"),
+        (&["eval", "empty"][..], 1, "not a run"),
+        (&["eval", "perplexity", "empty", "--source", "nowhere.txt"][..], 1, "nowhere.txt"),
+        (&["eval", "perplexity", "empty", "--source", "empty"][..], 1, "empty holds no heldout documents"),
+        (&["eval", "perplexity", "empty", "--source", "wrong.toml"][..], 2, "neither a run nor a model"),
         (&["bench", "train", "wrong.toml"][..], 2, "wrong.toml:3: unknown field `learning_rat`"),
         (&["bench", "train", "empty"][..], 2, "the folder empty is no run"),
         (&["bench", "train", "--shape", "tall"][..], 1, "no shape is called \"tall\""),

@@ -136,3 +136,107 @@ fn without_documents_bits_are_left_out() {
         evals::bits_per_byte(&weights, &tokenizer, &none, &settings(), Precision::F32, &Silent).unwrap_err();
     assert!(matches!(error, evals::Error::NoDocuments) && error.hint().is_some());
 }
+
+/// A model a little off another, as quantisation leaves it.
+fn disturbed(weights: &Weights) -> Weights {
+    let mut other = weights.clone();
+    for (place, value) in other.data.iter_mut().enumerate() {
+        *value *= 1.0 + 0.05 * ((place * 37 % 101) as f32 / 50.0 - 1.0);
+    }
+    other
+}
+
+/// Logits at every place of `<|begin_of_text|>` and the tokens, by the forward of training: in f64.
+fn rows(weights: &Weights, tokens: &[u32]) -> Vec<Vec<f64>> {
+    let mut batch = Batch::new(1, tokens.len());
+    batch.inputs.copy_from_slice(tokens);
+    batch.targets.fill(0);
+    let mut workspace = Workspace::forward_only(&weights.config, 1, tokens.len());
+    let logits = model::forward::logits(weights, &batch, &mut workspace, Precision::F32.resolve()).unwrap();
+    let softmax = |row: &[f32]| {
+        let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+        row.iter().map(|&logit| f64::from(logit).exp() / sum).collect()
+    };
+    logits.chunks(weights.config.vocab_size).map(softmax).collect()
+}
+
+#[test]
+fn perplexity_agrees_with_the_logits_of_each_window() {
+    let (tokenizer, weights) = (tokenizer(), weights());
+    let other = disturbed(&weights);
+    let texts = ["What is the word? ".repeat(9), String::new(), "é letters".to_owned()];
+    let models = [&weights, &other].map(|one| model::infer::Llama::new(one, Precision::F32.resolve(), 512));
+    let settings = evals::perplexity::Settings { context: 24, stride: 10, max_tokens: None };
+    let found = evals::perplexity(&[&models[0], &models[1]], &tokenizer, &texts, settings, &Silent).unwrap();
+
+    // The same windows, each by hand: inputs, how many of them are only looked back at, targets.
+    let (mut nats, mut divergences, mut same) = ([0.0, 0.0], 0.0, 0);
+    let (mut tokens, mut windows) = (0, 0);
+    for text in texts.iter().filter(|text| !text.is_empty()) {
+        let all = tokenizer.encode(text);
+        let mut start = 0;
+        while start < all.len() {
+            let end = all.len().min(if start == 0 { 24 } else { start + 10 });
+            let first = end.saturating_sub(24);
+            let inputs: Vec<u32> = [&[tokenizer.bos()][..], &all[first..end - 1]].concat();
+            let [p, q] = [&weights, &other].map(|one| rows(one, &inputs));
+            for place in start..end {
+                let (p, q, target) = (&p[place - first], &q[place - first], all[place] as usize);
+                nats[0] -= p[target].ln();
+                nats[1] -= q[target].ln();
+                divergences += p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+                let top = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+                same += usize::from(top(p) == top(q));
+                tokens += 1;
+            }
+            start = end;
+            windows += 1;
+        }
+    }
+    assert_eq!((found.documents, found.tokens, found.windows), (2, tokens, windows));
+    assert_eq!(found.bytes, texts.iter().map(|text| text.len() as u64).sum::<u64>());
+    let near = |found: f64, expected: f64| {
+        assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1e-3), "{found}, not {expected}");
+    };
+    let count = tokens as f64;
+    for (measured, nats) in found.models.iter().zip(nats) {
+        near(measured.nats_per_token.value, nats / count);
+        near(measured.perplexity.value, (nats / count).exp());
+        near(measured.bits_per_byte.value, nats / std::f64::consts::LN_2 / found.bytes as f64);
+        assert!(measured.nats_per_token.standard_error > 0.0);
+    }
+    assert!(found.models[0].beside_first.is_none());
+    let beside = found.models[1].beside_first.clone().unwrap();
+    near(beside.ratio.value, ((nats[1] - nats[0]) / count).exp());
+    near(beside.divergence.value, divergences / count);
+    near(beside.same_top.value, same as f64 / count);
+    assert!(beside.divergence.value > 1e-4 && beside.same_top.value < 1.0, "{beside:?}");
+    assert!(beside.median_divergence <= beside.divergence_99);
+    assert!(beside.divergence_99 <= beside.largest_divergence);
+
+    // Beside itself a model is no distance away, and fewer tokens are whole windows.
+    let settings = evals::perplexity::Settings { max_tokens: Some(30), ..settings };
+    let same = evals::perplexity(&[&models[0], &models[0]], &tokenizer, &texts, settings, &Silent).unwrap();
+    assert_eq!((same.tokens, same.windows), (34, 2));
+    let beside = same.models[1].beside_first.clone().unwrap();
+    assert_eq!((beside.ratio.value, beside.largest_divergence, beside.same_top.value), (1.0, 0.0, 1.0));
+}
+
+#[test]
+fn windows_that_do_not_fit_are_refused_with_all_faults() {
+    let (tokenizer, weights) = (tokenizer(), weights());
+    let llama = model::infer::Llama::new(&weights, Precision::F32.resolve(), 512);
+    let check = |context, stride, texts: &[String], parts: &[&str]| {
+        let settings = evals::perplexity::Settings { context, stride, max_tokens: None };
+        let error = evals::perplexity(&[&llama], &tokenizer, texts, settings, &Silent).unwrap_err();
+        assert!(error.hint().is_some());
+        for part in parts {
+            assert!(error.to_string().contains(part), "{part}: {error}");
+        }
+    };
+    let text = ["letters".to_owned()];
+    check(1, 2, &text, &["leaves none", "between 1 and the context of 1"]);
+    check(8, 0, &text, &["the stride is 0"]);
+    check(513, 8, &text, &["a model has room for 512"]);
+    check(8, 4, &[String::new()], &["no held-out text"]);
+}
