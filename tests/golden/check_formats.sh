@@ -19,3 +19,4 @@ rewrites() {
 rewrites tokenizer_unicode.py crates/tokenizer/src/unicode_tables.rs
 rewrites corpus_indexed.py tests/golden/corpus_indexed/*
 rewrites gguf_blocks.py crates/kernels/src/quant/golden/*
+rewrites gguf_parts.py crates/model/tests/formats/gguf_parts/*

@@ -61,9 +61,10 @@ def check_gguf(path, storage, made):
         kind = tensor.tensor_type
         assert tuple(reversed(tensor.shape)) == values.shape, (storage, key)
         read[key] = gguf.quants.dequantize(tensor.data, kind).reshape(values.shape)
-        if kind.name in ("Q4_K", "Q6_K"):
+        bound = {"Q4_K": 0.075, "Q5_K": 0.0375, "Q6_K": 0.019}.get(kind.name)
+        if bound:
             noise = np.linalg.norm(read[key] - values) / np.linalg.norm(values)
-            assert noise < {"Q4_K": 0.075, "Q6_K": 0.019}[kind.name], (storage, key, noise)
+            assert noise < bound, (storage, key, noise)
         else:
             assert np.array_equal(gguf.quants.quantize(values, kind), tensor.data), (storage, key, kind)
     assert not found, (storage, list(found))
@@ -80,7 +81,7 @@ def main():
         made = tensors()
         save_file(made, folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(CONFIG))
-        for storage in ("f32", "f16", "bf16", "q8_0", "q6_k", "q4_k_m", "q4_0"):
+        for storage in ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_1", "q5_0", "q4_k_m", "q4_1", "q4_0"):
             path, back = scratch / f"{storage}.gguf", scratch / f"{storage}-back"
             run("convert", folder, path, "--quantize", storage)
             read = check_gguf(path, storage, made)

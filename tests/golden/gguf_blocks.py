@@ -2,8 +2,9 @@
 
     python gguf_blocks.py        # writes crates/kernels/src/quant/golden/
 
-`values.f32` are 512 values; `q8_0.bin` and `q4_0.bin` are what `gguf` makes of them. `NAME.bin` of the other formats are
-blocks of random bits with finite scales, and `NAME.f32` what `gguf` reads in them. All are little-endian.
+`values.f32` are 512 values; `q8_0.bin`, `q5_1.bin`, `q5_0.bin`, `q4_1.bin` and `q4_0.bin` are what `gguf` makes of them.
+`NAME.bin` of the other formats are blocks of random bits with finite scales, and `NAME.f32` what `gguf` reads in them. All
+are little-endian.
 """
 
 import pathlib
@@ -42,11 +43,15 @@ def main():
     OUT.mkdir(exist_ok=True)
     plain = values()
     (OUT / "values.f32").write_bytes(plain.astype("<f4").tobytes())
-    for name in ("Q8_0", "Q4_0"):
+    for name in ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"):
         made = quantize(plain, GGMLQuantizationType[name])
         (OUT / f"{name.lower()}.bin").write_bytes(made.tobytes())
         (OUT / f"{name.lower()}.f32").write_bytes(dequantize(made, GGMLQuantizationType[name]).astype("<f4").tobytes())
-    for name, size, scales in (("Q4_K", 144, (0, 2)), ("Q6_K", 210, (208,))):
+    random = (
+        ("Q6_K", 210, (208,)), ("Q5_K", 176, (0, 2)), ("Q4_K", 144, (0, 2)), ("Q3_K", 110, (108,)),
+        ("Q2_K", 84, (80, 82)),
+    )
+    for name, size, scales in random:
         made = blocks(size, scales)
         (OUT / f"{name.lower()}.bin").write_bytes(made.tobytes())
         (OUT / f"{name.lower()}.f32").write_bytes(dequantize(made, GGMLQuantizationType[name]).astype("<f4").tobytes())

@@ -330,7 +330,7 @@ pub struct Report {
 #[command(
     long_about = "Turn a model into another format, plain or quantised.\n\n\
         Read are Hugging Face folders (safetensors, sharded too), Meta's folders (params.json, consolidated.NN.pth, any \
-        number of shards) and GGUF files, of Llama 2, 3, 3.1, 3.2 (text), 3.3 and models of the same architecture; a \
+        number of shards) and GGUF files (in parts too: name any of them), of Llama 2, 3, 3.1, 3.2 (text), 3.3 and models of the same architecture; a \
         model of another one is refused by name. The vocabulary goes along. Tensors pass one by one, so that a model \
         larger than the memory can be converted. Nothing in a file is executed.",
     after_long_help = "Examples:\n  \
@@ -350,7 +350,8 @@ pub struct Convert {
     /// The format of OUT. [default: gguf where OUT ends in .gguf]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub to: Option<To>,
-    /// How values are stored: f32, f16, bf16, and in GGUF q8_0, q6_k, q4_k_m or q4_0. [default: as they are; bf16 for
+    /// How values are stored: f32, f16, bf16, and in GGUF q8_0, q6_k, q5_k_m, q5_1, q5_0, q4_k_m,
+    /// q4_1 or q4_0. [default: as they are; bf16 for
     /// hf and meta where they are quantised]
     #[arg(long, value_name = "STORAGE", value_parser = storage)]
     pub quantize: Option<Storage>,

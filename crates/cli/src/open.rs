@@ -33,8 +33,7 @@ pub fn find(path: &Path) -> Result<Found, Error> {
         full.is_file() || (full.join("params.json").is_file() && !full.join("config.json").is_file());
     if is_other {
         let (_, folder) = formats::detect(&full)?;
-        let stem = if full.is_file() { full.file_stem() } else { full.file_name() };
-        let called = stem.map_or("model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let called = if full.is_file() { formats::gguf::parts::model_name(&full) } else { name(&full) };
         return Ok(Found { folder, name: called, base: false });
     }
     if full.join("config.json").is_file() {

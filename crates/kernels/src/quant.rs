@@ -9,10 +9,17 @@
 mod double;
 mod encoding;
 mod int8;
+mod k_quants;
 mod nf4;
 mod product;
+pub mod q2_k;
+pub mod q3_k;
 pub mod q4_0;
+pub mod q4_1;
 pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
 

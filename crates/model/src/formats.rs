@@ -10,10 +10,12 @@
 //! | rows of queries and keys | halves of a head (rotate-half) | pairs | pairs |
 //! | stored | F32, F16, BF16 | F32, F16, BF16 | these and blocks |
 //! | one tensor in several files | no | yes, by rows or by columns | no |
+//! | in several files | shards and their index | shards | parts, which name one another |
 //! | rope scaling | four numbers | one word | one factor for each frequency |
 //! | a tied output layer | no tensor | the embedding once more | no tensor |
 
 pub mod checkpoint;
+mod kin;
 mod map;
 mod names;
 pub mod storage;
@@ -37,7 +39,7 @@ pub enum Format {
     HuggingFace,
     /// `params.json` and `consolidated.NN.pth`.
     Meta,
-    /// One file for llama.cpp and all built on it.
+    /// One file for llama.cpp and all built on it, or its parts.
     Gguf,
 }
 
@@ -76,7 +78,9 @@ pub fn detect(path: &Path) -> Result<(Format, PathBuf), Error> {
     }
     found.sort();
     match found.as_slice() {
-        [file] => Ok((Format::Gguf, file.clone())),
+        [file, others @ ..] if others.is_empty() || gguf::parts::are_of_one(&found) => {
+            Ok((Format::Gguf, file.clone()))
+        }
         [] => Err(Error::Unsupported {
             path: path.to_owned(),
             what: "holds no model: neither config.json nor params.json nor a .gguf file".into(),
@@ -126,17 +130,30 @@ pub struct Fault {
     pub what: String,
     /// What is wrong with it.
     pub reason: String,
+    /// What to do about it, where the bytes are sound and only not understood.
+    pub remedy: Option<&'static str>,
 }
 
 impl Fault {
     pub(crate) fn new(byte: usize, what: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { byte: byte as u64, what: what.into(), reason: reason.into() }
+        Self { byte: byte as u64, what: what.into(), reason: reason.into(), remedy: None }
+    }
+
+    /// The same of bytes that mean something which is not understood here.
+    pub(crate) fn with_remedy(self, remedy: &'static str) -> Self {
+        Self { remedy: Some(remedy), ..self }
     }
 
     /// The error for a file in which the parsed bytes begin at `start`.
     pub(crate) fn of(self, path: &Path, start: usize) -> Error {
-        let Self { byte, what, reason } = self;
-        Error::Damaged { path: path.to_owned(), byte: byte + start as u64, what, reason }
+        let Self { byte, what, reason, remedy } = self;
+        let (path, byte) = (path.to_owned(), byte + start as u64);
+        match remedy {
+            None => Error::Damaged { path, byte, what, reason },
+            Some(hint) => {
+                Error::Unsupported { path, what: format!("byte {byte}: {what}: {reason}"), hint: hint.into() }
+            }
+        }
     }
 }
 
@@ -148,4 +165,13 @@ fn unsupported(path: &Path, what: String) -> Error {
         hint: "models of the Llama architecture are read: Llama 2, 3, 3.1, 3.2 (text) and 3.3, and those built like them"
             .into(),
     }
+}
+
+/// A model of a family of another name, with what is known to differ.
+fn other_family(path: &Path, said: String, name: &str) -> Error {
+    let what = match kin::difference(name) {
+        Some(difference) => format!("{said}, a model that is no Llama: {difference}"),
+        None => format!("{said}; \"llama\" is read, and in config.json \"mistral\""),
+    };
+    unsupported(path, what)
 }

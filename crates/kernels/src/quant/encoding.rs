@@ -6,7 +6,7 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::{q4_0, q4_k, q6_k, q8_0};
+use super::{q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
 
 /// Values that one task converts; a multiple of every block.
 const TASK: usize = 1 << 14;
@@ -24,16 +24,41 @@ pub enum Encoding {
     Q8_0,
     /// 6.5625 bits: blocks of 256.
     Q6K,
+    /// 5.5 bits: blocks of 256, with minima.
+    Q5K,
+    /// 6 bits: blocks of 32, with minima.
+    Q5_1,
+    /// 5.5 bits: blocks of 32.
+    Q5_0,
     /// 4.5 bits: blocks of 256, with minima.
     Q4K,
+    /// 5 bits: blocks of 32, with minima.
+    Q4_1,
     /// 4.5 bits: blocks of 32.
     Q4_0,
+    /// 3.4375 bits: blocks of 256. Read, not written.
+    Q3K,
+    /// 2.625 bits: blocks of 256, with minima. Read, not written.
+    Q2K,
 }
 
 impl Encoding {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Q6K, Self::Q4K, Self::Q4_0];
+    pub const ALL: [Self; 13] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q6K,
+        Self::Q5K,
+        Self::Q5_1,
+        Self::Q5_0,
+        Self::Q4K,
+        Self::Q4_1,
+        Self::Q4_0,
+        Self::Q3K,
+        Self::Q2K,
+    ];
 
     /// The name in the field: `F32`, `BF16`, `Q4_K`.
     pub fn name(self) -> &'static str {
@@ -43,8 +68,14 @@ impl Encoding {
             Self::Bf16 => "BF16",
             Self::Q8_0 => "Q8_0",
             Self::Q6K => "Q6_K",
+            Self::Q5K => "Q5_K",
+            Self::Q5_1 => "Q5_1",
+            Self::Q5_0 => "Q5_0",
             Self::Q4K => "Q4_K",
+            Self::Q4_1 => "Q4_1",
             Self::Q4_0 => "Q4_0",
+            Self::Q3K => "Q3_K",
+            Self::Q2K => "Q2_K",
         }
     }
 
@@ -54,8 +85,14 @@ impl Encoding {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
             Self::Q8_0 => q8_0::LEN,
             Self::Q6K => q6_k::LEN,
+            Self::Q5K => q5_k::LEN,
+            Self::Q5_1 => q5_1::LEN,
+            Self::Q5_0 => q5_0::LEN,
             Self::Q4K => q4_k::LEN,
+            Self::Q4_1 => q4_1::LEN,
             Self::Q4_0 => q4_0::LEN,
+            Self::Q3K => q3_k::LEN,
+            Self::Q2K => q2_k::LEN,
         }
     }
 
@@ -66,9 +103,20 @@ impl Encoding {
             Self::F16 | Self::Bf16 => 2,
             Self::Q8_0 => size_of::<q8_0::Block>(),
             Self::Q6K => size_of::<q6_k::Block>(),
+            Self::Q5K => size_of::<q5_k::Block>(),
+            Self::Q5_1 => size_of::<q5_1::Block>(),
+            Self::Q5_0 => size_of::<q5_0::Block>(),
             Self::Q4K => size_of::<q4_k::Block>(),
+            Self::Q4_1 => size_of::<q4_1::Block>(),
             Self::Q4_0 => size_of::<q4_0::Block>(),
+            Self::Q3K => size_of::<q3_k::Block>(),
+            Self::Q2K => size_of::<q2_k::Block>(),
         }
+    }
+
+    /// Whether [`Self::encode`] makes it; the others are read, and copied as they are.
+    pub fn is_written(self) -> bool {
+        !matches!(self, Self::Q3K | Self::Q2K)
     }
 
     /// Bytes of so many values; `None` if they are no whole number of blocks, or more bytes than can be counted.
@@ -80,7 +128,7 @@ impl Encoding {
     /// Writes values, all of them finite, as bytes, on all threads.
     ///
     /// # Panics
-    /// When `out` is not [`Self::bytes`] long.
+    /// When `out` is not [`Self::bytes`] long, and where the encoding is not [written](Self::is_written).
     pub fn encode(self, values: &[f32], out: &mut [u8]) {
         assert_eq!(self.bytes(values.len()), Some(out.len()), "{} values as {}", values.len(), self.name());
         let task_bytes = TASK / self.block_values() * self.block_bytes();
@@ -90,8 +138,13 @@ impl Encoding {
             Self::Bf16 => each(out, values, |value| bf16::from_f32(value).to_le_bytes()),
             Self::Q8_0 => q8_0::quantise(bytemuck::cast_slice_mut(out), values),
             Self::Q6K => q6_k::quantise(bytemuck::cast_slice_mut(out), values),
+            Self::Q5K => q5_k::quantise(bytemuck::cast_slice_mut(out), values),
+            Self::Q5_1 => q5_1::quantise(bytemuck::cast_slice_mut(out), values),
+            Self::Q5_0 => q5_0::quantise(bytemuck::cast_slice_mut(out), values),
             Self::Q4K => q4_k::quantise(bytemuck::cast_slice_mut(out), values),
+            Self::Q4_1 => q4_1::quantise(bytemuck::cast_slice_mut(out), values),
             Self::Q4_0 => q4_0::quantise(bytemuck::cast_slice_mut(out), values),
+            Self::Q3K | Self::Q2K => panic!("{} is read, not written", self.name()),
         });
     }
 
@@ -140,8 +193,14 @@ impl Encoding {
             Self::Bf16 => every(bytes, out, |[low, high]: [u8; 2]| f32::from_le_bytes([0, 0, low, high])),
             Self::Q8_0 => q8_0::dequantise(out, bytemuck::cast_slice(bytes)),
             Self::Q6K => q6_k::dequantise(out, bytemuck::cast_slice(bytes)),
+            Self::Q5K => q5_k::dequantise(out, bytemuck::cast_slice(bytes)),
+            Self::Q5_1 => q5_1::dequantise(out, bytemuck::cast_slice(bytes)),
+            Self::Q5_0 => q5_0::dequantise(out, bytemuck::cast_slice(bytes)),
             Self::Q4K => q4_k::dequantise(out, bytemuck::cast_slice(bytes)),
+            Self::Q4_1 => q4_1::dequantise(out, bytemuck::cast_slice(bytes)),
             Self::Q4_0 => q4_0::dequantise(out, bytemuck::cast_slice(bytes)),
+            Self::Q3K => q3_k::dequantise(out, bytemuck::cast_slice(bytes)),
+            Self::Q2K => q2_k::dequantise(out, bytemuck::cast_slice(bytes)),
         }
     }
 }

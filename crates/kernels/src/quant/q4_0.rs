@@ -31,8 +31,8 @@ isa::dispatch! {
             let scale = farthest / -8.0;
             let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
             block.scale = f16::from_f32(scale).to_le_bytes();
-            // The product of two f32 is exact in f64, so the sum is rounded once, as a fused one is.
-            let code = |value: f32| (f64::from(value) * f64::from(inverse) + 8.5).min(15.0) as u8;
+            // The product of two f32 is exact in f64; what is cut off is the sum rounded to f32, as a fused one is.
+            let code = |value: f32| ((f64::from(value) * f64::from(inverse) + 8.5) as f32).min(15.0) as u8;
             for (at, byte) in block.codes.iter_mut().enumerate() {
                 *byte = code(values[at]) | code(values[at + LEN / 2]) << 4;
             }

@@ -1,10 +1,12 @@
 //! GGUF files, versions 2 and 3, of the architecture `llama`: the format of llama.cpp and all that is built on it.
 //!
-//! The header is read into plain tables ([`header`]); what a Llama's keys mean is in [`llama`]. The vocabulary travels as
+//! The header is read into plain tables ([`header`]); what a Llama's keys mean is in [`llama`], how a model in several files
+//! is put together in [`parts`]. The vocabulary travels as
 //! metadata, which this crate passes on and does not read.
 
 pub mod header;
 pub mod llama;
+pub mod parts;
 mod value;
 
 use std::io::{BufWriter, Write};
@@ -18,7 +20,7 @@ use super::checkpoint::{Found, RowOrder};
 use super::map::Mapped;
 use super::storage::Storage;
 use super::stream::{Memory, Outgoing, Tensors};
-use super::{Checkpoint, Format, names};
+use super::{Checkpoint, Format, Stored, names};
 use crate::Error;
 use crate::weights::tensors;
 
@@ -31,26 +33,42 @@ pub const MAGIC: &[u8; 4] = b"GGUF";
 /// Tensors and data begin at multiples of this, which is also what a file means that does not say.
 const ALIGNMENT: usize = 32;
 
-/// Opens a file: its header is read and checked, its values are not touched.
+/// Opens a file, or all parts of the one that `path` is a part of: headers are read and checked, values are not touched.
 ///
 /// # Errors
-/// A header that is cut short or contradicts itself, another architecture, and tensors that are missing, of another
-/// shape or of a type that is not read. The error names the key or the tensor, and the byte.
+/// A header that is cut short or contradicts itself, another architecture, a part that is missing or belongs to another
+/// file, and tensors that are missing, of another shape or of a type that is not read. The error names the key or the
+/// tensor, and the byte.
 pub fn open(path: &Path) -> Result<Checkpoint, Error> {
-    let file = Mapped::open(path)?;
-    let header = parse(&file.bytes).map_err(|fault| fault.of(path, 0))?;
-    let (config, about) = llama::read(path, &header, &file.bytes)?;
-    let stored = header.tensors.into_iter().map(|tensor| tensor.stored).collect();
+    let paths = parts::all(path)?;
+    let (mut files, mut headers) = (Vec::new(), Vec::new());
+    for path in &paths {
+        let file = Mapped::open(path)?;
+        headers.push(parse(&file.bytes).map_err(|fault| fault.of(path, 0))?);
+        files.push(file);
+    }
+    parts::check(&headers).map_err(|(part, fault)| fault.of(&paths[part], 0))?;
+    let stored: Vec<Stored> = headers
+        .iter_mut()
+        .enumerate()
+        .flat_map(|(file, header)| {
+            let tensors = std::mem::take(&mut header.tensors);
+            tensors.into_iter().map(move |tensor| Stored { file, ..tensor.stored })
+        })
+        .collect();
+    // The first part has the model's keys.
+    let path = paths[0].clone();
+    let (config, about) = llama::read(&path, &headers[0], &stored, &files)?;
     let order = RowOrder::Pairs(config.head_dim);
-    let path = path.to_owned();
-    let found = Found { path, format: Format::Gguf, config, about, files: vec![file], stored };
+    let found = Found { path, format: Format::Gguf, config, about, files, stored };
     found.whole_tensors(order, |name| name == llama::ROPE_FACTORS)
 }
 
-/// A file's metadata alone: for its vocabulary.
+/// A file's metadata alone, for its vocabulary: of parts, the first's.
 pub fn metadata(path: &Path) -> Result<Vec<(String, Value)>, Error> {
-    let file = Mapped::open(path)?;
-    Ok(parse(&file.bytes).map_err(|fault| fault.of(path, 0))?.metadata)
+    let first = parts::all(path)?.remove(0);
+    let file = Mapped::open(&first)?;
+    Ok(parse(&file.bytes).map_err(|fault| fault.of(&first, 0))?.metadata)
 }
 
 /// Writes a whole file, tensor by tensor, or none. `metadata` follows the model's own keys: a name, the vocabulary.
@@ -82,8 +100,6 @@ pub fn write(
             Outgoing { spec, index, encoding, order }
         })
         .collect();
-    let storage = storage.unwrap_or_else(|| mostly(&outgoing));
-
     let factors = llama::rope_factors(config);
     let mut listed: Vec<(String, Vec<usize>, Encoding, usize)> = Vec::new();
     if let Some(factors) = &factors {
@@ -93,7 +109,7 @@ pub fn write(
         let name = names::name(&tensor.spec.name, Format::Gguf);
         (name, tensor.spec.shape.clone(), tensor.encoding, tensor.bytes())
     }));
-    let own = llama::metadata(config, storage);
+    let own = llama::metadata(config, mostly(&outgoing));
     let start = header::write(own.iter().chain(metadata), &listed);
 
     let total: usize = listed.iter().map(|tensor| tensor.3).sum();
@@ -114,12 +130,11 @@ pub fn write(
     Ok(())
 }
 
-/// The storage that comes nearest to encodings that were kept: that of most values.
-fn mostly(outgoing: &[Outgoing]) -> Storage {
+/// The encoding of most values.
+fn mostly(outgoing: &[Outgoing]) -> Encoding {
     let values = |encoding: Encoding| -> usize {
         let those = outgoing.iter().filter(|tensor| tensor.encoding == encoding);
         those.map(|tensor| tensor.spec.range.len()).sum()
     };
-    let most = Encoding::ALL.into_iter().max_by_key(|encoding| values(*encoding));
-    Storage::mostly(most.unwrap_or(Encoding::F32))
+    Encoding::ALL.into_iter().max_by_key(|encoding| values(*encoding)).unwrap_or(Encoding::F32)
 }

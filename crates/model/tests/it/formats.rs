@@ -189,9 +189,16 @@ fn blocky() -> Weights {
 #[test]
 fn quantised_files_are_near_and_keep_their_blocks_when_copied() {
     let weights = blocky();
-    for (storage, bound) in
-        [(Storage::Q8_0, 0.006), (Storage::Q6K, 0.019), (Storage::Q4KM, 0.075), (Storage::Q4_0, 0.092)]
-    {
+    for (storage, bound) in [
+        (Storage::Q8_0, 0.006),
+        (Storage::Q6K, 0.019),
+        (Storage::Q5KM, 0.038),
+        (Storage::Q5_1, 0.041),
+        (Storage::Q5_0, 0.046),
+        (Storage::Q4KM, 0.075),
+        (Storage::Q4_1, 0.084),
+        (Storage::Q4_0, 0.092),
+    ] {
         let (kept, found) = through(&weights, formats::Format::Gguf, storage);
         assert_eq!(found.config(), &weights.config);
         let read = found.weights().unwrap();

@@ -99,7 +99,9 @@ fn hostile_gguf_headers_are_refused_at_their_place() {
         (Made::new().tensor("w", &[31, 32], 8, 0).bytes(), 37, "[32, 31] is no number of Q8_0"),
         (Made::new().tensor("w", &[1, 1, 1, 1, 1], 0, 0).bytes(), 33, "5 dimensions"),
         (Made::new().tensor("w", &[], 0, 0).bytes(), 33, "0 dimensions"),
-        (Made::new().tensor("w", &[4], 13, 0).bytes(), 45, "its type is Q5_K"),
+        (Made::new().tensor("w", &[256], 23, 0).bytes(), 45, "its type is IQ4_XS"),
+        (Made::new().tensor("w", &[256], 19, 0).bytes(), 45, "its type is IQ1_S"),
+        (Made::new().tensor("w", &[128], 13, 0).bytes(), 37, "is no number of Q5_K"),
         (Made::new().tensor("w", &[4], 77, 0).bytes(), 45, "its type is number 77"),
         (
             Made::new().tensor("w", &[4], 0, 0).tensor("w", &[4], 0, 32).bytes(),
@@ -144,7 +146,11 @@ fn other_architectures_in_gguf_are_refused_by_name() {
         error.to_string()
     };
     for (from, to, part) in [
-        (&b"\x05\0\0\0\0\0\0\0llama"[..], &b"\x05\0\0\0\0\0\0\0qwen2"[..], "\"qwen2\"; \"llama\" is read"),
+        (
+            &b"\x05\0\0\0\0\0\0\0llama"[..],
+            &b"\x05\0\0\0\0\0\0\0qwen2"[..],
+            "is \"qwen2\", a model that is no Llama: its queries, keys and values have biases",
+        ),
         (b"llama.vocab_size", b"llama.expert_use", "llama.expert_use is set"),
         (b"blk.1.ffn_up.weight", b"blk.1.ffn_up.bias--", "blk.1.ffn_up.weight is missing (and 0 more)"),
         (

@@ -3,6 +3,7 @@
 mod adapters;
 mod determinism;
 mod formats;
+mod gguf_parts;
 mod golden;
 mod hf_files;
 mod hostile;

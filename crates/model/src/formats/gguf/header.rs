@@ -16,6 +16,9 @@ const DEEPEST: usize = 4;
 /// Dimensions of a tensor; ggml has no more.
 const DIMENSIONS: u32 = 4;
 
+/// What helps against a type that is not read.
+const OTHER_TYPE: &str = "fetch or make the model in another quantisation: Q4_K_M, Q5_K_M, Q6_K or Q8_0 come nearest to all others";
+
 /// A file's header, checked against the file's length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Header {
@@ -279,7 +282,7 @@ impl<'a> Cursor<'a> {
         let Some(encoding) = encoding(kind) else {
             let known = Encoding::ALL.map(Encoding::name).join(", ");
             let reason = format!("its type is {}; {known} are read", type_name(kind));
-            return Err(Fault::new(self.at - 4, what, reason));
+            return Err(Fault::new(self.at - 4, what, reason).with_remedy(OTHER_TYPE));
         };
         let row = shape.last().copied().unwrap_or(1);
         let size = values.and_then(|values| encoding.bytes(values));
@@ -305,8 +308,14 @@ fn number(encoding: Encoding) -> u32 {
         Encoding::F32 => 0,
         Encoding::F16 => 1,
         Encoding::Q4_0 => 2,
+        Encoding::Q4_1 => 3,
+        Encoding::Q5_0 => 6,
+        Encoding::Q5_1 => 7,
         Encoding::Q8_0 => 8,
+        Encoding::Q2K => 10,
+        Encoding::Q3K => 11,
         Encoding::Q4K => 12,
+        Encoding::Q5K => 13,
         Encoding::Q6K => 14,
         Encoding::Bf16 => 30,
     }
@@ -315,13 +324,7 @@ fn number(encoding: Encoding) -> u32 {
 /// What ggml calls a type, so that a person can look for another file.
 fn type_name(kind: u32) -> String {
     let known = match kind {
-        3 => "Q4_1",
-        6 => "Q5_0",
-        7 => "Q5_1",
         9 => "Q8_1",
-        10 => "Q2_K",
-        11 => "Q3_K",
-        13 => "Q5_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",

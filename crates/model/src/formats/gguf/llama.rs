@@ -5,9 +5,12 @@
 
 use std::path::Path;
 
+use kernels::quant::Encoding;
+
 use super::header::Header;
 use super::value::Value;
-use crate::formats::{About, Storage, unsupported};
+use crate::formats::map::Mapped;
+use crate::formats::{About, Stored, other_family, unsupported};
 use crate::{Config, Error, RopeScaling};
 
 /// The tensor of the factors, `[C / 2]`.
@@ -37,26 +40,21 @@ const UNDERSTOOD: [&str; 17] = [
     "vocab_size",
 ];
 
-/// The configuration that a header means; `bytes` are the whole file, for the factors.
+/// The configuration that a header means, with the tensors of all parts; `files` are where they lie, for the factors.
 ///
 /// # Errors
 /// Another architecture, and keys that are missing, contradict each other, or ask for what is not computed here.
-pub(super) fn read(path: &Path, header: &Header, bytes: &[u8]) -> Result<(Config, About), Error> {
+pub(super) fn read(
+    path: &Path,
+    header: &Header,
+    tensors: &[Stored],
+    files: &[Mapped],
+) -> Result<(Config, About), Error> {
     let fault = |reason: String| Error::file(path, reason);
     let text = |key: &str| header.get(key).and_then(Value::as_str);
     let architecture = text("general.architecture").unwrap_or("nothing");
     if architecture != "llama" {
-        return Err(unsupported(
-            path,
-            format!("general.architecture is {architecture:?}; \"llama\" is read"),
-        ));
-    }
-    if let Some(parts) = header.get("split.count").and_then(Value::as_u64).filter(|parts| *parts > 1) {
-        return Err(Error::Unsupported {
-            path: path.to_owned(),
-            what: format!("is one of {parts} parts (split.count)"),
-            hint: "put the parts together with llama.cpp's llama-gguf-split --merge".into(),
-        });
+        return Err(other_family(path, format!("general.architecture is {architecture:?}"), architecture));
     }
     refuse_unknown_keys(path, header)?;
 
@@ -84,8 +82,8 @@ pub(super) fn read(path: &Path, header: &Header, bytes: &[u8]) -> Result<(Config
             return Err(unsupported(path, said));
         }
     }
-    let tensor = |name: &str| header.tensors.iter().find(|tensor| tensor.stored.name == name);
-    let rows = || tensor("token_embd.weight").and_then(|tensor| tensor.stored.shape.first().copied());
+    let tensor = |name: &str| tensors.iter().find(|tensor| tensor.name == name);
+    let rows = || tensor("token_embd.weight").and_then(|tensor| tensor.shape.first().copied());
     let config = Config {
         dim,
         layers: needed("block_count")?,
@@ -115,17 +113,17 @@ pub(super) fn read(path: &Path, header: &Header, bytes: &[u8]) -> Result<(Config
     }
     let rope_scaling = match tensor(ROPE_FACTORS) {
         None => None,
-        Some(tensor) => {
-            let stored = &tensor.stored;
+        Some(stored) => {
+            let file = &files[stored.file];
             let mut factors = vec![0.0; stored.values()];
-            stored.encoding.decode(&bytes[stored.bytes.clone()], 0, &mut factors);
+            stored.encoding.decode(&file.bytes[stored.bytes.clone()], 0, &mut factors);
             let found = own_scaling(header)
                 .into_iter()
                 .chain(usual_scaling(&factors))
                 .chain(fitted_scaling(&config, &factors));
             let mut fitting = found.filter(|scaling| agrees(&config, scaling, &factors));
             let scaling = fitting.next().ok_or_else(|| Error::Damaged {
-                path: path.to_owned(),
+                path: file.path.clone(),
                 byte: stored.bytes.start as u64,
                 what: format!("tensor {ROPE_FACTORS}"),
                 reason: "its factors are not those of Llama 3.1's scaling for any four numbers".into(),
@@ -257,22 +255,33 @@ fn agrees(config: &Config, scaling: &RopeScaling, factors: &[f32]) -> bool {
         })
 }
 
+/// llama.cpp's number for what most values of a file are stored as (`llama_ftype`).
+pub(super) fn file_type(mostly: Encoding) -> u32 {
+    match mostly {
+        Encoding::F32 => 0,
+        Encoding::F16 => 1,
+        Encoding::Q4_0 => 2,
+        Encoding::Q4_1 => 3,
+        Encoding::Q8_0 => 7,
+        Encoding::Q5_0 => 8,
+        Encoding::Q5_1 => 9,
+        Encoding::Q2K => 10,
+        // Of the mixtures, the medium one.
+        Encoding::Q3K => 12,
+        Encoding::Q4K => 15,
+        Encoding::Q5K => 17,
+        Encoding::Q6K => 18,
+        Encoding::Bf16 => 32,
+    }
+}
+
 /// The model's own keys.
-pub(super) fn metadata(config: &Config, storage: Storage) -> Vec<(String, Value)> {
+pub(super) fn metadata(config: &Config, mostly: Encoding) -> Vec<(String, Value)> {
     let number = |value: usize| Value::U32(u32::try_from(value).unwrap_or(u32::MAX));
-    let file_type = match storage {
-        Storage::F32 => 0,
-        Storage::F16 => 1,
-        Storage::Q4_0 => 2,
-        Storage::Q8_0 => 7,
-        Storage::Q4KM => 15,
-        Storage::Q6K => 18,
-        Storage::Bf16 => 32,
-    };
     let mut keys = vec![
         ("general.architecture", Value::text("llama")),
         ("general.type", Value::text("model")),
-        ("general.file_type", Value::U32(file_type)),
+        ("general.file_type", Value::U32(file_type(mostly))),
         ("general.quantization_version", Value::U32(2)),
         ("llama.block_count", number(config.layers)),
         ("llama.context_length", number(config.max_seq_len)),

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{SaveOptions, Storage};
-use crate::formats::unsupported;
+use crate::formats::{other_family, unsupported};
 use crate::{Config, Error, RopeScaling};
 
 /// The configuration in a `config.json`.
@@ -66,10 +66,7 @@ fn refuse_other_architectures(path: &Path, object: &Map<String, Value>) -> Resul
     let model_type = object.get("model_type").and_then(Value::as_str).unwrap_or("nothing");
     // Mistral's first models are Llamas but for the sliding window, which is looked at with the context.
     if !["llama", "mistral"].contains(&model_type) {
-        return Err(unsupported(
-            path,
-            format!("model_type is {model_type:?}; \"llama\" and \"mistral\" are read"),
-        ));
+        return Err(other_family(path, format!("model_type is {model_type:?}"), model_type));
     }
     for key in ["attention_bias", "mlp_bias"] {
         if object.get(key).and_then(Value::as_bool) == Some(true) {
