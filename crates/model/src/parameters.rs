@@ -56,6 +56,54 @@ impl Parameters for Weights {
     }
 }
 
+/// A whole model whose embedding is not in the layout: its gradient is not among the flat ones. Who calls the backward adds
+/// [`Workspace::stream_gradient`](crate::Workspace::stream_gradient) to the rows of the batch's tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddingApart<'a>(&'a Weights);
+
+impl<'a> EmbeddingApart<'a> {
+    /// # Panics
+    /// When the embedding is tied to the output layer, whose gradient it shares.
+    pub fn new(weights: &'a Weights) -> Self {
+        assert!(!weights.config.tied_embeddings, "a tied embedding has the output layer's gradient too");
+        Self(weights)
+    }
+
+    fn table(&self) -> usize {
+        Layout::new(&self.0.config).embedding.len()
+    }
+
+    fn rest(&self) -> &'a [f32] {
+        &self.0.data[self.table()..]
+    }
+}
+
+impl Parameters for EmbeddingApart<'_> {
+    fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::of_stage(&self.0.config, Ends { first: false, last: true })
+    }
+
+    fn embed(&self, _layout: &Layout, x: &mut [f32], tokens: &[u32]) {
+        embedding::forward(x, &self.0.data[..self.table()], tokens, self.0.config.dim);
+    }
+
+    fn block(&self, layout: &Layout, index: usize) -> BlockWeights<'_> {
+        BlockWeights::plain(self.rest(), &layout.layers.get(index))
+    }
+
+    fn final_norm(&self, layout: &Layout) -> &[f32] {
+        &self.rest()[layout.final_norm.clone()]
+    }
+
+    fn lm_head(&self, layout: &Layout) -> LmHead<'_> {
+        LmHead::Plain(&self.rest()[layout.lm_head.clone()])
+    }
+}
+
 /// Neighbouring layers of a model, as one rank of a pipeline holds them, with the embedding or the output layer where
 /// they are at that end. A tied embedding is held by both ends, whose gradients belong together.
 #[derive(Clone, Debug)]

@@ -73,7 +73,7 @@ pub struct Measured {
 pub struct Memory {
     /// Parameters.
     pub weights: u64,
-    /// Their gradients.
+    /// Their gradients; of an untied embedding those of the tokens that occurred.
     pub gradients: u64,
     /// AdamW's two moments.
     pub moments: u64,
@@ -215,7 +215,7 @@ fn measure(bench: &Bench) -> Result<Measured, Error> {
     let activations = stepper.workspace().activation_bytes() as u64;
     let memory = Memory {
         weights: bytes,
-        gradients: bytes,
+        gradients: stepper.last_gradients().bytes() as u64,
         moments: 2 * bytes,
         activations,
         scratch: stepper.workspace().bytes() as u64 - activations,

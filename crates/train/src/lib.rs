@@ -7,6 +7,7 @@ pub mod batches;
 pub mod bench;
 pub mod checkpoint;
 mod error;
+pub mod gradients;
 pub mod optimizer;
 mod pace;
 pub mod packed;
@@ -21,6 +22,7 @@ mod watch;
 
 pub use batches::Batches;
 pub use error::Error;
+pub use gradients::Gradients;
 pub use pace::trial;
 pub use packed::PackedBatches;
 pub use run::{Finished, Job, Outcome, Stopped, run};

@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-use kernels::adamw::{AdamW, adamw};
+use kernels::adamw::{AdamW, adamw, adamw_rows};
 use kernels::buffer::Buffer;
 use model::{Adapters, Config, TensorSpec};
 
-use crate::Settings;
+use crate::{Gradients, Settings};
 
 /// The optimizer's state: the moments of every parameter.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Optimizer {
     pub fn step(
         &mut self,
         weights: &mut [f32],
-        gradients: &[f32],
+        gradients: &Gradients,
         step: u64,
         learning_rate: f32,
         gradient_scale: f32,
@@ -77,10 +77,25 @@ impl Optimizer {
                 step,
                 gradient_scale,
             };
-            let range = range.clone();
+            let mut range = range.clone();
+            let mut before = 0;
+            if let Some(rows) = &gradients.embedding {
+                before = rows.table_len();
+                if range.start == 0 {
+                    let table = 0..before;
+                    adamw_rows(
+                        &mut weights[table.clone()],
+                        rows,
+                        &mut self.first[table.clone()],
+                        &mut self.second[table],
+                        &numbers,
+                    );
+                    range.start = before;
+                }
+            }
             adamw(
                 &mut weights[range.clone()],
-                &gradients[range.clone()],
+                &gradients.flat[range.start - before..range.end - before],
                 &mut self.first[range.clone()],
                 &mut self.second[range],
                 &numbers,
@@ -122,7 +137,7 @@ mod tests {
             let mut optimizer = Optimizer::new(&config, &settings);
             let parameters = config.parameters() as usize;
             let mut weights = vec![1.0f32; parameters];
-            optimizer.step(&mut weights, &vec![0.0; parameters], 1, 0.1, 1.0);
+            optimizer.step(&mut weights, &Gradients::flat(parameters), 1, 0.1, 1.0);
             for tensor in model::weights::tensors(&config) {
                 let shrinks = match tensor.name.as_str() {
                     "model.embed_tokens.weight" => tied_embeddings,

@@ -4,14 +4,12 @@
 //! Not which batch or learning rate a step has, nor whether its numbers are healthy: the caller decides that, between
 //! the two halves where it must.
 
-use kernels::buffer::Buffer;
 use kernels::gemm::{Accumulate, Precision};
-use kernels::reduce;
 use model::forward::LossSums;
 use model::{Batch, Workspace};
 
 use crate::optimizer::Optimizer;
-use crate::{Settings, Trained};
+use crate::{Gradients, Settings, Trained};
 
 /// Everything that steps work in beside the weights: gradients, both moments, activations, one micro-batch. Made once;
 /// after a first step has grown each thread's scratch, a step allocates nothing.
@@ -35,7 +33,7 @@ use crate::{Settings, Trained};
 /// ```
 pub struct Stepper {
     optimizer: Optimizer,
-    gradients: Buffer,
+    gradients: Gradients,
     workspace: Workspace,
     batch: Batch,
     precision: Precision,
@@ -57,14 +55,16 @@ impl Stepper {
     /// For micro-batches of `rows` rows of `seq_len` tokens. Of the `[train]` section it obeys the optimizer's numbers,
     /// `clip_norm`, `z_loss`, `precision` and `recompute`.
     pub fn new(trained: &impl Trained, rows: usize, seq_len: usize, settings: &Settings) -> Self {
-        let mut workspace = Workspace::recomputing(trained.config(), rows, seq_len, &settings.recompute);
+        let precision = settings.precision.resolve();
+        let mut workspace =
+            Workspace::recomputing(trained.config(), rows, seq_len, &settings.recompute);
         workspace.z_loss = settings.z_loss;
         Self {
             optimizer: trained.optimizer(settings),
-            gradients: Buffer::zeros(trained.values().len()),
+            gradients: trained.gradients(),
             workspace,
             batch: Batch::new(rows, seq_len),
-            precision: settings.precision.resolve(),
+            precision,
             clip_norm: settings.clip_norm,
         }
     }
@@ -114,7 +114,7 @@ impl Stepper {
             accumulate = Accumulate::Add;
         }
         let mean = if sums.weight > 0.0 { 1.0 / sums.weight } else { 0.0 };
-        let (norm, scale) = clip(&self.gradients, mean, self.clip_norm);
+        let (norm, scale) = clip(self.gradients.sum_of_squares(), mean, self.clip_norm);
         Ok(Gradient { sums, norm, scale })
     }
 
@@ -133,6 +133,11 @@ impl Stepper {
         &mut self.optimizer
     }
 
+    /// The gradients of the last step.
+    pub fn last_gradients(&self) -> &Gradients {
+        &self.gradients
+    }
+
     /// The buffers of the activations, for what they hold.
     pub fn workspace(&self) -> &Workspace {
         &self.workspace
@@ -144,10 +149,10 @@ impl Stepper {
     }
 }
 
-/// The gradients' norm after multiplication by `scale`, and the factor that both applies `scale` and brings the norm
-/// down to `limit` (0: no limit).
-fn clip(gradients: &[f32], scale: f64, limit: f64) -> (f64, f32) {
-    let norm = reduce::sum_of_squares(gradients).sqrt() * scale;
+/// The norm of gradients, whose squares' sum is given, after multiplication by `scale`, and the factor that both applies
+/// `scale` and brings the norm down to `limit` (0: no limit).
+fn clip(sum_of_squares: f64, scale: f64, limit: f64) -> (f64, f32) {
+    let norm = sum_of_squares.sqrt() * scale;
     let factor = if limit > 0.0 && norm > limit { scale * limit / norm } else { scale };
     (norm, factor as f32)
 }
@@ -161,17 +166,16 @@ mod tests {
 
     #[test]
     fn clipping_scales_only_what_is_too_long() {
-        let gradients = [3.0, -4.0];
         for (scale, limit, norm, factor) in
             [(1.0, 10.0, 5.0, 1.0), (1.0, 1.0, 5.0, 0.2), (0.5, 1.0, 2.5, 0.2), (2.0, 0.0, 10.0, 2.0)]
         {
-            let (found, applied) = clip(&gradients, scale, limit);
+            let (found, applied) = clip(25.0, scale, limit);
             assert!(
                 (found - norm).abs() < 1e-9 && (applied - factor).abs() < 1e-7,
                 "{scale} {limit}: {found} {applied}"
             );
         }
-        let (norm, _) = clip(&[f32::NAN], 1.0, 1.0);
+        let (norm, _) = clip(f64::NAN, 1.0, 1.0);
         assert!(norm.is_nan());
     }
 

@@ -6,11 +6,12 @@ use ledger::digest::Digest;
 use ledger::seed::Seed;
 use model::backward::loss_and_gradients;
 use model::forward::LossSums;
+use model::parameters::EmbeddingApart;
 use model::{Adapted, Adapters, Batch, Config, Frozen, TensorSpec, Weights, Workspace};
 use serde_json::{Value, json};
 
 use crate::optimizer::Optimizer;
-use crate::{Error, Settings};
+use crate::{Error, Gradients, Settings};
 
 /// Parameters that a run trains, and how a pass reads them.
 pub trait Trained {
@@ -25,6 +26,9 @@ pub trait Trained {
 
     /// The flat vector.
     fn values_mut(&mut self) -> &mut [f32];
+
+    /// Room for the flat vector's gradients.
+    fn gradients(&self) -> Gradients;
 
     /// A fresh optimizer of the flat vector.
     fn optimizer(&self, settings: &Settings) -> Optimizer;
@@ -41,7 +45,7 @@ pub trait Trained {
         &self,
         batch: &Batch,
         workspace: &mut Workspace,
-        gradients: &mut [f32],
+        gradients: &mut Gradients,
         accumulate: Accumulate,
         precision: Precision,
         draw: u64,
@@ -65,6 +69,14 @@ impl Trained for Weights {
         &mut self.data
     }
 
+    fn gradients(&self) -> Gradients {
+        let Config { vocab_size, dim, tied_embeddings, .. } = self.config;
+        match tied_embeddings {
+            true => Gradients::flat(self.data.len()),
+            false => Gradients::with_embedding(self.data.len(), vocab_size, dim),
+        }
+    }
+
     fn optimizer(&self, settings: &Settings) -> Optimizer {
         Optimizer::new(&self.config, settings)
     }
@@ -81,12 +93,22 @@ impl Trained for Weights {
         &self,
         batch: &Batch,
         workspace: &mut Workspace,
-        gradients: &mut [f32],
+        gradients: &mut Gradients,
         accumulate: Accumulate,
         precision: Precision,
         _draw: u64,
     ) -> Result<LossSums, model::Error> {
-        loss_and_gradients(self, batch, workspace, gradients, accumulate, precision)
+        let Gradients { embedding, flat } = gradients;
+        let Some(rows) = embedding else {
+            return loss_and_gradients(self, batch, workspace, flat, accumulate, precision);
+        };
+        let sums =
+            loss_and_gradients(&EmbeddingApart::new(self), batch, workspace, flat, accumulate, precision)?;
+        if accumulate == Accumulate::Overwrite {
+            rows.clear();
+        }
+        rows.add(workspace.stream_gradient(), &batch.inputs);
+        Ok(sums)
     }
 }
 
@@ -118,6 +140,10 @@ impl Trained for Tuned<'_> {
         &mut self.adapters.data
     }
 
+    fn gradients(&self) -> Gradients {
+        Gradients::flat(self.adapters.data.len())
+    }
+
     fn optimizer(&self, settings: &Settings) -> Optimizer {
         Optimizer::of_adapters(&self.adapters, settings)
     }
@@ -147,12 +173,12 @@ impl Trained for Tuned<'_> {
         &self,
         batch: &Batch,
         workspace: &mut Workspace,
-        gradients: &mut [f32],
+        gradients: &mut Gradients,
         accumulate: Accumulate,
         precision: Precision,
         draw: u64,
     ) -> Result<LossSums, model::Error> {
         let adapted = Adapted::new(self.base, &self.adapters).dropping(self.seed, draw);
-        loss_and_gradients(&adapted, batch, workspace, gradients, accumulate, precision)
+        loss_and_gradients(&adapted, batch, workspace, &mut gradients.flat, accumulate, precision)
     }
 }

@@ -36,16 +36,21 @@ fn the_operations_of_a_step_fit_in_it_and_are_those_of_the_model() {
     // Four products a layer and the output layer, forward and two gradients each.
     assert_eq!(calls(Operation::Product), micro_batches * 3.0 * (4.0 * layers + 1.0));
     assert_eq!(calls(Operation::Attention), micro_batches * 2.0 * layers);
-    assert_eq!(calls(Operation::SumOfSquares), 1.0);
+    // Of the embedding's rows and of all other gradients.
+    assert_eq!(calls(Operation::SumOfSquares), 2.0);
     let updated = operations.iter().find(|share| share.name.operation == Operation::AdamW).unwrap();
-    assert_eq!([updated.read, updated.written], [16.0, 12.0].map(|bytes| bytes * found.parameters as f64));
+    // Of the embedding's gradient the rows that occurred alone are read.
+    let table = (plan.model.vocab_size * plan.model.dim) as f64;
+    let (read, written) = (16.0 * found.parameters as f64, 12.0 * found.parameters as f64);
+    assert!(updated.written == written && updated.read > read - 4.0 * table && updated.read < read);
     let products: f64 =
         operations.iter().filter(|share| share.name.operation == Operation::Product).map(|s| s.flops).sum();
     assert_eq!(products, plan.model.training_flops_per_token(0) * found.tokens as f64);
 
     let memory = found.memory;
     assert_eq!(memory.weights, 4 * found.parameters);
-    assert_eq!((memory.gradients, memory.moments), (memory.weights, 2 * memory.weights));
+    assert_eq!(memory.moments, 2 * memory.weights);
+    assert!(memory.gradients > memory.weights - 4 * table as u64 && memory.gradients < memory.weights);
     assert!(memory.activations > 0 && memory.scratch > 0);
     assert!(memory.peak.is_none_or(|peak| peak > memory.named()), "{memory:?}");
 }
