@@ -5,6 +5,9 @@
 //! logits again and turns them into their own gradient in place. Where a chunk's logits fit at once there is no
 //! second pass. Tokens whose loss weight is 0 are not multiplied at all, which is most of them when only an
 //! assistant's words count. Chunks and parts follow from the shapes, and are added up in their order.
+//!
+//! In bf16 a part is made in narrow pieces: a piece's exponentials are taken while its logits are near, and held rounded,
+//! which halves the memory, and spares the products that read their gradients the rounding.
 
 use std::ops::Range;
 
@@ -13,6 +16,7 @@ use rayon::prelude::*;
 use crate::buffer::Buffer;
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use crate::isa;
+use crate::kept::{Bf16Buffer, Values, bf16, nearest, widened};
 use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
 use crate::meter::{self, Cost, Operation, Pass};
 use crate::quant;
@@ -81,11 +85,20 @@ const ROWS: usize = 512;
 /// Tokens of a chunk where the vocabulary is cut: the more, the less often the output matrix is read.
 const MOST_ROWS: usize = 4096;
 
+/// Most logits in f32 at once where they are held in bf16, 4 MiB.
+const PIECE: usize = 1 << 20;
+
 /// Buffers for one chunk, made once.
 pub struct Scratch {
     rows: usize,
     columns: usize,
+    /// Columns of a piece; all of a part where logits are held in f32.
+    piece: usize,
     logits: Buffer,
+    /// A part's exponentials, and then their gradients; empty where `logits` has them.
+    held: Bf16Buffer,
+    /// For each token and piece, what its exponentials are relative to.
+    marks: Buffer,
     hidden: Buffer,
     gradient: Buffer,
     states: Vec<State>,
@@ -107,6 +120,21 @@ impl Scratch {
         Self::holding(LOGITS, tokens, dim, vocab_size)
     }
 
+    /// The same, with the logits' exponentials and gradients held in bf16.
+    pub fn rounding(tokens: usize, dim: usize, vocab_size: usize) -> Self {
+        Self::rounding_pieces(LOGITS, PIECE, tokens, dim, vocab_size)
+    }
+
+    /// [`Scratch::rounding`] with at most `most` logits held at once and at most `piece` of them in f32.
+    pub fn rounding_pieces(most: usize, piece: usize, tokens: usize, dim: usize, vocab_size: usize) -> Self {
+        let mut scratch = Self { logits: Buffer::default(), ..Self::holding(most, tokens, dim, vocab_size) };
+        scratch.piece = (piece / scratch.rows / 64 * 64).max(64).min(scratch.columns);
+        scratch.logits = Buffer::zeros(scratch.rows * scratch.piece);
+        scratch.held = Bf16Buffer::zeros(scratch.rows * scratch.columns);
+        scratch.marks = Buffer::zeros(scratch.rows * scratch.columns.div_ceil(scratch.piece));
+        scratch
+    }
+
     /// [`Scratch::new`] for at most `most` logits at once, or one narrow part of the vocabulary if that is more.
     pub fn holding(most: usize, tokens: usize, dim: usize, vocab_size: usize) -> Self {
         let (tokens, vocab_size) = (tokens.max(1), vocab_size.max(1));
@@ -120,7 +148,10 @@ impl Scratch {
         Self {
             rows,
             columns,
+            piece: columns,
             logits: Buffer::zeros(rows * columns),
+            held: Bf16Buffer::default(),
+            marks: Buffer::default(),
             hidden: Buffer::zeros(rows * dim),
             gradient: Buffer::zeros(rows * dim),
             states: vec![State::default(); rows],
@@ -130,7 +161,9 @@ impl Scratch {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        4 * (self.logits.len() + self.hidden.len() + self.gradient.len() + self.active.capacity())
+        let floats = [&self.logits, &self.marks, &self.hidden, &self.gradient].map(|buffer| buffer.len());
+        4 * (floats.iter().sum::<usize>() + self.active.capacity())
+            + self.held.bytes()
             + size_of::<State>() * self.states.len()
     }
 }
@@ -153,7 +186,7 @@ pub fn cross_entropy(
         cost(active, vocab_size, scratch.columns, gradients.is_some())
     });
     losses.fill(0.0);
-    let Scratch { rows, columns, logits, hidden, gradient, states, active } = scratch;
+    let Scratch { rows, columns, piece, logits, held, marks, hidden, gradient, states, active } = scratch;
     active.clear();
     active.extend((0..tokens as u32).filter(|&token| input.weights[token as usize] != 0.0));
     if let Some(gradients) = &mut gradients
@@ -184,6 +217,9 @@ pub fn cross_entropy(
             rows,
             hidden: View::new(chunk_hidden, rows.len(), dim, dim),
             logits,
+            held,
+            marks,
+            piece: *piece,
             states: &mut states[..rows.len()],
             precision,
         };
@@ -191,8 +227,7 @@ pub fn cross_entropy(
         let part = |index: usize| index * *columns..((index + 1) * *columns).min(vocab_size);
         chunk.states.fill(State { largest: f32::NEG_INFINITY, ..State::default() });
         for index in 0..parts {
-            chunk.multiply(part(index));
-            chunk.exponentiate(part(index));
+            chunk.exponentials(part(index), Seen::Partly);
         }
         for (&row, state) in rows.iter().zip(&*chunk.states) {
             let log_sum = state.total.ln() + state.largest;
@@ -205,11 +240,10 @@ pub fn cross_entropy(
             let columns = part(index);
             if index + 1 < parts {
                 let _again = meter::again();
-                chunk.multiply(columns.clone());
-                chunk.exponentiate_again(columns.len());
+                chunk.exponentials(columns.clone(), Seen::Wholly);
             }
             chunk.gradient(columns.clone());
-            let logits = View::new(chunk.logits, rows.len(), columns.len(), columns.len());
+            let logits = View::of(chunk.part(), rows.len(), columns.len(), columns.len());
             if !gradients.lm_head.is_empty() {
                 let place = columns.start * dim..columns.end * dim;
                 let _label = meter::label(OUTPUT_LAYER, Pass::WeightGradient);
@@ -224,11 +258,11 @@ pub fn cross_entropy(
             let _label = meter::label(OUTPUT_LAYER, Pass::InputGradient);
             let mut accumulate = if index + 1 == parts { Accumulate::Overwrite } else { Accumulate::Add };
             input.lm_head.each_part(columns.clone(), dim, |part, lm_head| {
-                let logits = &chunk.logits[part.start - columns.start..];
+                let logits = chunk.part().from(part.start - columns.start);
                 gemm(
                     precision,
                     ViewMut::new(to, rows.len(), dim, dim),
-                    View::new(logits, rows.len(), part.len(), columns.len()),
+                    View::of(logits, rows.len(), part.len(), columns.len()),
                     View::new(lm_head, part.len(), dim, dim),
                     accumulate,
                 );
@@ -264,11 +298,38 @@ struct Chunk<'a> {
     rows: &'a [u32],
     hidden: View<'a>,
     logits: &'a mut [f32],
+    held: &'a mut [bf16],
+    marks: &'a mut [f32],
+    piece: usize,
     states: &'a mut [State],
     precision: Precision,
 }
 
+/// What a token's state knows of the vocabulary.
+#[derive(Clone, Copy, PartialEq)]
+enum Seen {
+    /// What came before.
+    Partly,
+    /// All of it.
+    Wholly,
+}
+
 impl Chunk<'_> {
+    /// The exponentials of some columns' logits, a part: relative to the largest so far, or to the largest of all.
+    fn exponentials(&mut self, columns: Range<usize>, seen: Seen) {
+        for (index, first) in columns.clone().step_by(self.piece).enumerate() {
+            let piece = first..(first + self.piece).min(columns.end);
+            self.multiply(piece.clone());
+            match seen {
+                Seen::Partly => self.exponentiate(piece.clone()),
+                Seen::Wholly => self.exponentiate_again(piece.len()),
+            }
+            if !self.held.is_empty() {
+                self.hold(index, first - columns.start..piece.end - columns.start, columns.len());
+            }
+        }
+    }
+
     /// The logits of some columns.
     fn multiply(&mut self, columns: Range<usize>) {
         let (rows, dim) = (self.rows.len(), self.input.dim);
@@ -305,18 +366,63 @@ impl Chunk<'_> {
         self.each_row(columns, |logits, state, _| exponentials_below(logits, state.largest));
     }
 
+    /// Rounds the exponentials of a piece to their place in a part of so many columns.
+    fn hold(&mut self, index: usize, place: Range<usize>, columns: usize) {
+        let (rows, pieces) = (self.rows.len(), columns.div_ceil(self.piece));
+        self.held[..rows * columns]
+            .par_chunks_exact_mut(columns)
+            .zip(self.logits[..rows * place.len()].par_chunks_exact(place.len()))
+            .zip(self.marks[..rows * pieces].par_chunks_exact_mut(pieces))
+            .zip(&*self.states)
+            .with_min_len(4)
+            .for_each(|(((held, exponentials), marks), state)| {
+                marks[index] = state.largest;
+                round(&mut held[place.clone()], exponentials);
+            });
+    }
+
     /// Exponentials become the gradient of the logits: `weight * (softmax * (1 + 2 z log Z) - one_hot)`.
     fn gradient(&mut self, columns: Range<usize>) {
         let Input { targets, weights, z_loss, .. } = self.input;
-        self.each_row(columns.len(), |logits, state, row| {
+        let factor = |state: &State, row: usize| {
             let log_sum = state.total.ln() + state.largest;
-            let weight = weights[row];
-            scale(logits, weight * (1.0 + 2.0 * z_loss * log_sum) / state.total);
-            let target = targets[row] as usize;
-            if columns.contains(&target) {
-                logits[target - columns.start] -= weight;
-            }
-        });
+            weights[row] * (1.0 + 2.0 * z_loss * log_sum) / state.total
+        };
+        if self.held.is_empty() {
+            self.each_row(columns.len(), |logits, state, row| {
+                scale(logits, factor(state, row));
+                let target = targets[row] as usize;
+                if columns.contains(&target) {
+                    logits[target - columns.start] -= weights[row];
+                }
+            });
+            return;
+        }
+        let (rows, piece) = (self.rows.len(), self.piece);
+        let pieces = columns.len().div_ceil(piece);
+        self.held[..rows * columns.len()]
+            .par_chunks_exact_mut(columns.len())
+            .zip(self.marks[..rows * pieces].par_chunks_exact(pieces))
+            .zip(&*self.states)
+            .zip(self.rows)
+            .with_min_len(4)
+            .for_each(|(((held, marks), state), &row)| {
+                let factor = factor(state, row as usize);
+                for (held, mark) in held.chunks_mut(piece).zip(marks) {
+                    scale_rounded(held, factor * (mark - state.largest).exp());
+                }
+                let target = targets[row as usize] as usize;
+                if columns.contains(&target) {
+                    // Not from what was rounded: where the model is sure, little is left of it.
+                    let softmax = factor * (state.at_target - state.largest).exp();
+                    held[target - columns.start] = nearest(softmax - weights[row as usize]);
+                }
+            });
+    }
+
+    /// The gradients of a part's logits.
+    fn part(&self) -> Values<'_> {
+        if self.held.is_empty() { Values::F32(self.logits) } else { Values::Bf16(self.held) }
     }
 
     /// Calls `body` with each token's logits, its state and its place among all tokens.
@@ -349,6 +455,18 @@ isa::dispatch! {
             *value *= factor;
         }
     }
+
+    fn round<FMA>(to: &mut [bf16], from: &[f32]) {
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = nearest(from);
+        }
+    }
+
+    fn scale_rounded<FMA>(values: &mut [bf16], factor: f32) {
+        for value in values.iter_mut() {
+            *value = nearest(widened(*value) * factor);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -359,6 +477,10 @@ mod tests {
     fn a_large_vocabulary_s_logits_are_never_held() {
         let scratch = Scratch::new(8192, 2048, 128_256);
         assert!(scratch.logits.len() <= LOGITS && scratch.rows == MOST_ROWS && scratch.columns < 128_256);
+        let rounding = Scratch::rounding(8192, 2048, 128_256);
+        assert_eq!((rounding.rows, rounding.columns), (scratch.rows, scratch.columns));
+        let held = rounding.held.bytes() + 4 * rounding.logits.len();
+        assert!(held < 4 * scratch.logits.len() * 2 / 3 && rounding.logits.len() <= PIECE);
         let small = Scratch::new(2048, 256, 4096);
         assert_eq!((small.rows, small.columns), (ROWS, 4096));
     }

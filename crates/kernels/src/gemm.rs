@@ -21,6 +21,7 @@ mod portable;
 mod product;
 mod scratch;
 mod view;
+mod widening_pack;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -80,7 +81,7 @@ pub enum Accumulate {
 /// # Panics
 /// When the three shapes do not fit together.
 pub fn gemm(precision: Precision, c: ViewMut, a: View, b: View, accumulate: Accumulate) {
-    let _metered = meter::product(|| Cost::product(&c, &a, 4 * b.rows() * b.cols(), accumulate));
+    let _metered = meter::product(|| Cost::product(&c, &a, b.bytes(), accumulate));
     let kernel = kernel::select(precision);
     Product::new(kernel, c, a, Right::Unpacked(b), accumulate).run(rayon::current_num_threads());
 }

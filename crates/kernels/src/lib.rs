@@ -10,12 +10,14 @@
 pub mod adamw;
 pub mod attention;
 pub mod bandwidth;
+
 pub mod buffer;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod gemm;
 pub mod isa;
+pub mod kept;
 pub mod math;
 pub mod meter;
 pub mod quant;

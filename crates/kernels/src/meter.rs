@@ -149,8 +149,8 @@ impl Cost {
     pub(crate) fn product(c: &ViewMut, a: &View, right: usize, accumulate: Accumulate) -> Self {
         let (rows, cols, depth) = (c.rows(), c.cols(), a.cols());
         let sums = if accumulate == Accumulate::Add { rows * cols } else { 0 };
-        let cost = Self::of(2 * rows * cols * depth, rows * depth + sums, rows * cols);
-        Self { read: cost.read + right as u64, ..cost }
+        let cost = Self::of(2 * rows * cols * depth, sums, rows * cols);
+        Self { read: cost.read + (a.bytes() + right) as u64, ..cost }
     }
 }
 

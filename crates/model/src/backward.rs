@@ -4,6 +4,7 @@
 //! one overwrites, which spares a pass over memory to clear it. Shapes as in the forward.
 
 use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
+use kernels::kept::{self, Values, bf16};
 use kernels::meter::{self, Pass};
 use kernels::rope::Turn;
 use kernels::{attention, embedding, quant, reduce, rms_norm, rope, swiglu};
@@ -121,8 +122,10 @@ fn block(
     let places = &layout.layers.get(index);
     let weights = parameters.block(layout, index);
     let Workspace {
+        rounds,
         saved,
         shared,
+        x: stream,
         normed,
         hidden,
         dx,
@@ -136,21 +139,39 @@ fn block(
         ..
     } = workspace;
     let again = saved[index].again;
-    let (x, kept) = activations(saved.get_mut(index), shared);
-    let Activations { attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up } =
-        kept;
+    let (kept_x, activations) = activations(saved.get_mut(index), shared);
+    let Activations {
+        attention_inverse_rms,
+        qkv,
+        attention,
+        log_sums,
+        middle: kept_middle,
+        ffn_inverse_rms,
+        gate_up,
+        rounded,
+    } = activations;
+    // Where layers round, their input and their middle are here in turn: each as it was while something is computed from
+    // it again, then rounded, which is how the rest of the backward reads it in any case.
+    let middle: &mut [f32] = if *rounds {
+        if !kept_middle.is_empty() {
+            reduce::copy(stream, kept_middle);
+        }
+        &mut stream[..]
+    } else {
+        kept_middle
+    };
 
     // What the layer did not keep, by the forward's own functions.
     let computed_before = meter::again();
     if again.attention() {
         let buffers = AttentionBuffers { normed, inverse_rms: attention_inverse_rms, qkv, out: attention };
-        attention_half(config, &weights, x, buffers, positions, table, precision, |out, qkv| {
+        attention_half(config, &weights, kept_x, buffers, positions, table, precision, |out, qkv| {
             let shape = attention_shape(config);
             attention::forward(out, log_sums, qkv, &batch.document_starts, *seq_len, shape, precision);
         });
     }
     if again == Again::All {
-        reduce::copy(middle, x);
+        reduce::copy(middle, kept_x);
         weights.output.forward(middle, attention, dim, precision, group.accumulate());
         group.sum(middle);
     }
@@ -158,21 +179,42 @@ fn block(
         feed_forward_half(config, &weights, middle, normed, ffn_inverse_rms, gate_up, precision);
     }
     drop(computed_before);
+    if *rounds {
+        as_kept(qkv, rounded.qkv);
+        as_kept(attention, rounded.attention);
+        as_kept(middle, rounded.middle);
+        if again.feed_forward() {
+            kept::round(rounded.gate_up, gate_up);
+        }
+    }
 
     // Feed-forward: x = middle + down(swiglu(gate_up(norm(middle)))).
-    weights.down.input_gradient(hidden, dx, dim, precision);
-    swiglu::backward(gate_up, hidden, ffn_dim);
-    weights.down.weight_gradient(&mut gradients[places.down.clone()], dx, hidden, dim, accumulate, precision);
+    weights.down.input_gradient(hidden, Values::F32(dx), dim, precision);
+    let dgate_up = if *rounds {
+        swiglu::backward_kept(rounded.gate_up, hidden, ffn_dim);
+        Values::Bf16(rounded.gate_up)
+    } else {
+        swiglu::backward(gate_up, hidden, ffn_dim);
+        Values::F32(gate_up)
+    };
+    weights.down.weight_gradient(
+        &mut gradients[places.down.clone()],
+        Values::F32(dx),
+        hidden,
+        dim,
+        accumulate,
+        precision,
+    );
     rms_norm::again(normed, middle, ffn_inverse_rms, weights.ffn_norm);
     weights.gate_up.weight_gradient(
         &mut gradients[places.gate_up.clone()],
-        gate_up,
+        dgate_up,
         normed,
         2 * ffn_dim,
         accumulate,
         precision,
     );
-    weights.gate_up.input_gradient(dnormed, gate_up, 2 * ffn_dim, precision);
+    weights.gate_up.input_gradient(dnormed, dgate_up, 2 * ffn_dim, precision);
     group.sum(dnormed);
     rms_norm::backward(
         dx,
@@ -184,11 +226,21 @@ fn block(
         norm_partial,
     );
 
+    let x: &[f32] = if *rounds {
+        if !kept_x.is_empty() {
+            reduce::copy(stream, kept_x);
+        }
+        as_kept(stream, rounded.x);
+        stream
+    } else {
+        kept_x
+    };
+
     // Attention: middle = x + output(attention(rope(qkv(norm(x))))).
-    weights.output.input_gradient(dattention, dx, dim, precision);
+    weights.output.input_gradient(dattention, Values::F32(dx), dim, precision);
     weights.output.weight_gradient(
         &mut gradients[places.output.clone()],
-        dx,
+        Values::F32(dx),
         attention,
         dim,
         accumulate,
@@ -206,13 +258,13 @@ fn block(
     rms_norm::again(normed, x, attention_inverse_rms, weights.attention_norm);
     weights.qkv.weight_gradient(
         &mut gradients[places.qkv.clone()],
-        dqkv,
+        Values::F32(dqkv),
         normed,
         qkv_dim,
         accumulate,
         precision,
     );
-    weights.qkv.input_gradient(dnormed, dqkv, qkv_dim, precision);
+    weights.qkv.input_gradient(dnormed, Values::F32(dqkv), qkv_dim, precision);
     group.sum(dnormed);
     rms_norm::backward(
         dx,
@@ -226,9 +278,14 @@ fn block(
     debug_assert_eq!(attention.len() / attention_dim, positions.len());
 }
 
+/// What a layer has rounded of this, or, where it computed it again, that rounded.
+fn as_kept(values: &mut [f32], rounded: &[bf16]) {
+    if rounded.is_empty() { kept::round_in_place(values) } else { kept::widen(values, rounded) }
+}
+
 impl Linear<'_> {
     /// `dx [T, in] = dy [T, out] W [out, in]`.
-    fn input_gradient(&self, dx: &mut [f32], dy: &[f32], out: usize, precision: Precision) {
+    fn input_gradient(&self, dx: &mut [f32], dy: Values, out: usize, precision: Precision) {
         let rows = dy.len() / out;
         let input = dx.len().checked_div(rows).unwrap_or(0);
         let _metered = self.metered(Pass::InputGradient);
@@ -236,7 +293,7 @@ impl Linear<'_> {
             Storage::Plain(weights) => gemm(
                 precision,
                 ViewMut::new(dx, rows, input, input),
-                View::new(dy, rows, out, out),
+                View::of(dy, rows, out, out),
                 View::new(weights, out, input, input),
                 Accumulate::Overwrite,
             ),
@@ -252,7 +309,7 @@ impl Linear<'_> {
     fn weight_gradient(
         &self,
         dweights: &mut [f32],
-        dy: &[f32],
+        dy: Values,
         x: &[f32],
         out: usize,
         accumulate: Accumulate,
@@ -265,7 +322,7 @@ impl Linear<'_> {
             Storage::Plain(_) => gemm(
                 precision,
                 ViewMut::new(dweights, out, input, input),
-                View::new(dy, rows, out, out).transposed(),
+                View::of(dy, rows, out, out).transposed(),
                 View::new(x, rows, input, input),
                 accumulate,
             ),

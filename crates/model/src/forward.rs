@@ -6,6 +6,7 @@
 
 use kernels::cross_entropy::LmHead;
 use kernels::gemm::{Accumulate, Packed, Precision, View, ViewMut, gemm, gemm_packed};
+use kernels::kept::{self, bf16};
 use kernels::meter::{self, Pass};
 use kernels::rope::Turn;
 use kernels::{attention, cross_entropy, quant, reduce, rms_norm, rope, swiglu};
@@ -107,26 +108,39 @@ pub fn stage(
         }
     }
     for index in 0..config.layers {
-        let (kept_x, kept) = activations(saved.get_mut(index), shared);
+        let (kept_x, activations) = activations(saved.get_mut(index), shared);
+        let Activations {
+            attention_inverse_rms,
+            qkv,
+            attention,
+            log_sums,
+            middle,
+            ffn_inverse_rms,
+            gate_up,
+            rounded,
+        } = activations;
         if !kept_x.is_empty() {
             reduce::copy(kept_x, x);
         }
-        let Activations { attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up } =
-            kept;
+        kept::round(rounded.x, x);
         let buffers = BlockBuffers {
             normed,
             attention_inverse_rms,
             qkv,
             attention,
-            middle: Some(middle),
+            middle,
+            rounded_middle: rounded.middle,
             ffn_inverse_rms,
             gate_up,
+            rounded_gate_up: rounded.gate_up,
             hidden,
         };
         let weights = parameters.block(&layout, index);
         block(config, &weights, group, x, buffers, positions, table, precision, |out, qkv| {
             let shape = attention_shape(config);
             attention::forward(out, log_sums, qkv, &batch.document_starts, *seq_len, shape, precision);
+            kept::round(rounded.qkv, qkv);
+            kept::round(rounded.attention, out);
         });
     }
     Ok(())
@@ -205,10 +219,14 @@ pub(crate) struct BlockBuffers<'a> {
     pub attention_inverse_rms: &'a mut [f32],
     pub qkv: &'a mut [f32],
     pub attention: &'a mut [f32],
-    /// The residual stream between the two halves, where a backward will need it.
-    pub middle: Option<&'a mut [f32]>,
+    /// The residual stream between the two halves, where a backward will need it; else empty.
+    pub middle: &'a mut [f32],
+    /// The same rounded.
+    pub rounded_middle: &'a mut [bf16],
     pub ffn_inverse_rms: &'a mut [f32],
     pub gate_up: &'a mut [f32],
+    /// The same rounded, where a backward will need it so; else empty.
+    pub rounded_gate_up: &'a mut [bf16],
     pub hidden: &'a mut [f32],
 }
 
@@ -233,19 +251,22 @@ pub(crate) fn block(
         qkv,
         attention,
         middle,
+        rounded_middle,
         ffn_inverse_rms,
         gate_up,
+        rounded_gate_up,
         hidden,
     } = buffers;
     let heads = AttentionBuffers { normed, inverse_rms: attention_inverse_rms, qkv, out: attention };
     attention_half(config, weights, x, heads, positions, table, precision, attend);
     weights.output.forward(x, attention, config.dim, precision, group.accumulate());
     group.sum(x);
-    if let Some(middle) = middle {
+    if !middle.is_empty() {
         reduce::copy(middle, x);
     }
+    kept::round(rounded_middle, x);
     feed_forward_half(config, weights, x, normed, ffn_inverse_rms, gate_up, precision);
-    swiglu::forward(hidden, gate_up, config.ffn_dim);
+    swiglu::forward_keeping(hidden, rounded_gate_up, gate_up, config.ffn_dim);
     weights.down.forward(x, hidden, config.dim, precision, group.accumulate());
     group.sum(x);
 }

@@ -260,9 +260,11 @@ impl Llama {
                 attention_inverse_rms: room(inverse_rms, count),
                 qkv: room(qkv, count * config.qkv_dim()),
                 attention: room(attention, count * config.attention_dim()),
-                middle: None,
+                middle: &mut [],
+                rounded_middle: &mut [],
                 ffn_inverse_rms: room(second_inverse_rms, count),
                 gate_up: room(gate_up, count * 2 * config.ffn_dim),
+                rounded_gate_up: &mut [],
                 hidden: room(hidden, count * config.ffn_dim),
             };
             block(config, &weights, &Solo, x, buffers, positions, &self.table, self.precision, |out, qkv| {

@@ -11,6 +11,7 @@ use std::thread::LocalKey;
 use kernels::buffer::Buffer;
 use kernels::dropout::Dropout;
 use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
+use kernels::kept::Values;
 use kernels::meter::{self, Pass};
 
 thread_local! {
@@ -65,7 +66,7 @@ impl LowRank<'_> {
     }
 
     /// Adds the adapters' part to `dx [T, in]`, from `dy [T, out]`.
-    pub(crate) fn input_gradient(&self, dx: &mut [f32], dy: &[f32], out: usize, precision: Precision) {
+    pub(crate) fn input_gradient(&self, dx: &mut [f32], dy: Values, out: usize, precision: Precision) {
         if self.outputs.is_empty() {
             return;
         }
@@ -93,7 +94,7 @@ impl LowRank<'_> {
     pub(crate) fn weight_gradient(
         &self,
         gradient: &mut [f32],
-        dy: &[f32],
+        dy: Values,
         x: &[f32],
         out: usize,
         accumulate: Accumulate,
@@ -110,7 +111,7 @@ impl LowRank<'_> {
                 self.inner_from_input(inner, x, tokens, precision);
                 for (outputs, part, b) in self.modules() {
                     let (count, inner) = (outputs.len(), self.part(inner, part, tokens));
-                    let dy = View::new(&dy[outputs.start..], tokens, count, out);
+                    let dy = View::of(dy.from(outputs.start), tokens, count, out);
                     let db = ViewMut::new(&mut gradient[b], count, self.rank, self.rank);
                     gemm(precision, db, dy.transposed(), inner, accumulate);
                 }
@@ -157,14 +158,14 @@ impl LowRank<'_> {
     fn inner_from_gradient(
         &self,
         inner: &mut [f32],
-        dy: &[f32],
+        dy: Values,
         out: usize,
         tokens: usize,
         precision: Precision,
     ) {
         for (outputs, part, b) in self.modules() {
             let b = View::new(&self.values[b], outputs.len(), self.rank, self.rank);
-            let dy = View::new(&dy[outputs.start..], tokens, outputs.len(), out);
+            let dy = View::of(dy.from(outputs.start), tokens, outputs.len(), out);
             let to = ViewMut::new(&mut inner[part..], tokens, self.rank, self.width());
             gemm(precision, to, dy, b, Accumulate::Overwrite);
         }

@@ -3,6 +3,8 @@
 
 use kernels::attention::Shape;
 use kernels::buffer::Buffer;
+use kernels::gemm::Precision;
+use kernels::kept::{Bf16Buffer, bf16};
 use kernels::{cross_entropy, rms_norm, rope};
 
 use crate::recompute::{Again, Recompute};
@@ -11,7 +13,8 @@ use crate::{Batch, Config};
 /// What one block keeps from its forward for its backward.
 ///
 /// The normalised inputs are not kept: writing them again from `x` and one number a row costs a pass over
-/// memory, keeping them would cost two matrices a layer. What [`Again`] drops is empty here.
+/// memory, keeping them would cost two matrices a layer. What [`Again`] drops is empty here, and so is what is
+/// [`Rounded`].
 pub(crate) struct Saved {
     pub again: Again,
     /// `[T, D]`: what came into the block.
@@ -30,27 +33,55 @@ pub(crate) struct Saved {
     pub ffn_inverse_rms: Buffer,
     /// `[T, 2F]`; the backward turns it into its gradient in place.
     pub gate_up: Buffer,
+    pub rounded: Rounded,
+}
+
+/// What a block keeps in bf16 instead, where the workspace is asked to: shapes and uses as in [`Saved`]. The forward has
+/// its values in f32, in buffers that all layers share; the backward has these. An input from which a layer computes
+/// something again is not among them, since that has to come out as it was.
+#[derive(Default)]
+pub(crate) struct Rounded {
+    pub x: Bf16Buffer,
+    pub qkv: Bf16Buffer,
+    pub attention: Bf16Buffer,
+    pub middle: Bf16Buffer,
+    pub gate_up: Bf16Buffer,
+}
+
+/// Which of the buffers of [`Saved`], or of [`Rounded`], there are.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    x: bool,
+    /// Of [`Saved`]'s alone.
+    log_sums: bool,
+    /// Queries, keys and values, and attention's output.
+    attention: bool,
+    middle: bool,
+    gate_up: bool,
 }
 
 impl Saved {
     /// The buffers of a layer in a backward, or of the layers that share what they do not keep.
-    fn new(
-        config: &Config,
-        tokens: usize,
-        again: Again,
-        [x, attention, middle, feed_forward]: [bool; 4],
-    ) -> Self {
+    fn new(config: &Config, tokens: usize, again: Again, plain: Kept, rounded: Kept) -> Self {
         let buffer = |kept: bool, width: usize| Buffer::zeros(if kept { tokens * width } else { 0 });
+        let half = |kept: bool, width: usize| Bf16Buffer::zeros(if kept { tokens * width } else { 0 });
         Self {
             again,
-            x: buffer(x, config.dim),
+            x: buffer(plain.x, config.dim),
             attention_inverse_rms: buffer(true, 1),
-            qkv: buffer(attention, config.qkv_dim()),
-            attention: buffer(attention, config.attention_dim()),
-            log_sums: buffer(attention, config.heads),
-            middle: buffer(middle, config.dim),
+            qkv: buffer(plain.attention, config.qkv_dim()),
+            attention: buffer(plain.attention, config.attention_dim()),
+            log_sums: buffer(plain.log_sums, config.heads),
+            middle: buffer(plain.middle, config.dim),
             ffn_inverse_rms: buffer(true, 1),
-            gate_up: buffer(feed_forward, 2 * config.ffn_dim),
+            gate_up: buffer(plain.gate_up, 2 * config.ffn_dim),
+            rounded: Rounded {
+                x: half(rounded.x, config.dim),
+                qkv: half(rounded.attention, config.qkv_dim()),
+                attention: half(rounded.attention, config.attention_dim()),
+                middle: half(rounded.middle, config.dim),
+                gate_up: half(rounded.gate_up, 2 * config.ffn_dim),
+            },
         }
     }
 
@@ -65,9 +96,12 @@ impl Saved {
             middle,
             ffn_inverse_rms,
             gate_up,
+            rounded,
         } = self;
         let all = [x, attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up];
-        all.iter().map(|buffer| buffer.len() * size_of::<f32>()).sum()
+        let plain: usize = all.iter().map(|buffer| buffer.len() * size_of::<f32>()).sum();
+        let Rounded { x, qkv, attention, middle, gate_up } = rounded;
+        plain + [x, qkv, attention, middle, gate_up].iter().map(|buffer| buffer.bytes()).sum::<usize>()
     }
 }
 
@@ -80,6 +114,17 @@ pub(crate) struct Activations<'a> {
     pub middle: &'a mut [f32],
     pub ffn_inverse_rms: &'a mut [f32],
     pub gate_up: &'a mut [f32],
+    pub rounded: RoundedActivations<'a>,
+}
+
+/// [`Rounded`]: what the layer keeps, and to work on what any has; else empty.
+#[derive(Default)]
+pub(crate) struct RoundedActivations<'a> {
+    pub x: &'a mut [bf16],
+    pub qkv: &'a mut [bf16],
+    pub attention: &'a mut [bf16],
+    pub middle: &'a mut [bf16],
+    pub gate_up: &'a mut [bf16],
 }
 
 /// The layer's input where it is kept (else empty), and its other activations.
@@ -87,15 +132,42 @@ pub(crate) fn activations<'a>(
     own: Option<&'a mut Saved>,
     shared: &'a mut Saved,
 ) -> (&'a mut [f32], Activations<'a>) {
-    fn choose<'a>(own: &'a mut [f32], shared: &'a mut [f32]) -> &'a mut [f32] {
+    fn choose<'a, T>(own: &'a mut [T], shared: &'a mut [T]) -> &'a mut [T] {
         if own.is_empty() { shared } else { own }
     }
-    let Saved { attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up, .. } =
-        shared;
+    let Saved {
+        attention_inverse_rms,
+        qkv,
+        attention,
+        log_sums,
+        middle,
+        ffn_inverse_rms,
+        gate_up,
+        rounded: shared_rounded,
+        ..
+    } = shared;
     let Some(own) = own else {
-        let activations =
-            Activations { attention_inverse_rms, qkv, attention, log_sums, middle, ffn_inverse_rms, gate_up };
+        let rounded = RoundedActivations::default();
+        let activations = Activations {
+            attention_inverse_rms,
+            qkv,
+            attention,
+            log_sums,
+            middle,
+            ffn_inverse_rms,
+            gate_up,
+            rounded,
+        };
         return (&mut [], activations);
+    };
+    let Rounded { x, qkv: own_qkv, attention: own_attention, middle: own_middle, gate_up: own_gate_up } =
+        &mut own.rounded;
+    let rounded = RoundedActivations {
+        x,
+        qkv: own_qkv,
+        attention: own_attention,
+        middle: own_middle,
+        gate_up: choose(own_gate_up, &mut shared_rounded.gate_up),
     };
     let activations = Activations {
         attention_inverse_rms: &mut own.attention_inverse_rms,
@@ -105,6 +177,7 @@ pub(crate) fn activations<'a>(
         middle: choose(&mut own.middle, middle),
         ffn_inverse_rms: &mut own.ffn_inverse_rms,
         gate_up: choose(&mut own.gate_up, gate_up),
+        rounded,
     };
     (&mut own.x, activations)
 }
@@ -116,11 +189,13 @@ pub struct Workspace {
     pub(crate) table: rope::Table,
     /// `[T]`: each token's position in its document.
     pub(crate) positions: Vec<u32>,
+    /// Whether layers keep what they can in bf16.
+    pub(crate) rounds: bool,
     /// What each layer keeps; empty in a workspace for the forward alone.
     pub(crate) saved: Vec<Saved>,
     /// What the layers do not keep, written by each in turn.
     pub(crate) shared: Saved,
-    /// `[T, D]`: the residual stream.
+    /// `[T, D]`: the residual stream. Where layers round, a backward has a layer's input here, or its middle.
     pub(crate) x: Buffer,
     /// `[T, D]`: a normalised input.
     pub(crate) normed: Buffer,
@@ -152,16 +227,37 @@ impl Workspace {
 
     /// Buffers for training whose layers compute again what `recompute` says. The results are the same bits.
     pub fn recomputing(config: &Config, rows: usize, seq_len: usize, recompute: &Recompute) -> Self {
+        Self::keeping(config, rows, seq_len, recompute, Precision::F32)
+    }
+
+    /// [`Workspace::recomputing`], whose layers keep their activations in a precision. In bf16 that is half the memory, and
+    /// spares products the rounding of what they read. The forward is not changed by it; gradients are those of rounded
+    /// activations, as under PyTorch's autocast, again the same bits whatever `recompute` says.
+    pub fn keeping(
+        config: &Config,
+        rows: usize,
+        seq_len: usize,
+        recompute: &Recompute,
+        kept: Precision,
+    ) -> Self {
         let layers: Vec<Again> = (0..config.layers).map(|index| recompute.layer(index)).collect();
         let any = |drops: fn(Again) -> bool| layers.iter().any(|&again| drops(again));
-        let shared =
-            [false, any(Again::attention), any(|again| again == Again::All), any(Again::feed_forward)];
-        Self::with_layers(config, rows, seq_len, &layers, shared)
+        let rounds = kept == Precision::Bf16;
+        // Where layers round, all of them work in the shared buffers; the stream's own has the layer's input and middle.
+        let shared = Kept {
+            x: false,
+            log_sums: any(Again::attention),
+            attention: rounds || any(Again::attention),
+            middle: !rounds && any(|again| again == Again::All),
+            gate_up: rounds || any(Again::feed_forward),
+        };
+        Self::with_layers(config, rows, seq_len, &layers, shared, rounds)
     }
 
     /// Buffers for the forward alone: one block's activations, used again by each.
     pub fn forward_only(config: &Config, rows: usize, seq_len: usize) -> Self {
-        Self::with_layers(config, rows, seq_len, &[], [false, true, true, true])
+        let shared = Kept { x: false, log_sums: true, attention: true, middle: true, gate_up: true };
+        Self::with_layers(config, rows, seq_len, &[], shared, false)
     }
 
     fn with_layers(
@@ -169,23 +265,40 @@ impl Workspace {
         rows: usize,
         seq_len: usize,
         layers: &[Again],
-        shared: [bool; 4],
+        shared: Kept,
+        rounds: bool,
     ) -> Self {
         let tokens = rows * seq_len;
         let backward = !layers.is_empty();
         let buffer = |width: usize| Buffer::zeros(tokens * width);
         let for_backward = |width: usize| Buffer::zeros(if backward { tokens * width } else { 0 });
         let saved = |&again: &Again| {
-            let kept = [true, !again.attention(), again != Again::All, !again.feed_forward()];
-            Saved::new(config, tokens, again, kept)
+            let all = Kept {
+                x: true,
+                log_sums: !again.attention(),
+                attention: !again.attention(),
+                middle: again != Again::All,
+                gate_up: !again.feed_forward(),
+            };
+            if !rounds {
+                return Saved::new(config, tokens, again, all, Kept::default());
+            }
+            // What is computed again is computed from these as they were.
+            let (x, middle) = (again.attention(), again == Again::FeedForward);
+            let plain = Kept { x, middle, log_sums: all.log_sums, ..Kept::default() };
+            let rounded = Kept { x: !x, middle: all.middle && !middle, ..all };
+            Saved::new(config, tokens, again, plain, rounded)
         };
+        let gate_up = rounds && layers.iter().any(|again| again.feed_forward());
+        let shared_rounded = Kept { gate_up, ..Kept::default() };
         Self {
             rows,
             seq_len,
             table: rope::Table::new(&config.rope_frequencies(), seq_len),
             positions: vec![0; tokens],
+            rounds,
             saved: layers.iter().map(saved).collect(),
-            shared: Saved::new(config, tokens, Again::Nothing, shared),
+            shared: Saved::new(config, tokens, Again::Nothing, shared, shared_rounded),
             x: buffer(config.dim),
             normed: buffer(config.dim),
             final_inverse_rms: buffer(1),
@@ -196,7 +309,11 @@ impl Workspace {
             dqkv: for_backward(config.qkv_dim()),
             losses: buffer(1),
             norm_partial: Buffer::zeros(if backward { rms_norm::partial_len(tokens, config.dim) } else { 0 }),
-            output: cross_entropy::Scratch::new(tokens, config.dim, config.vocab_size),
+            output: if rounds {
+                cross_entropy::Scratch::rounding(tokens, config.dim, config.vocab_size)
+            } else {
+                cross_entropy::Scratch::new(tokens, config.dim, config.vocab_size)
+            },
             z_loss: 0.0,
         }
     }
@@ -222,7 +339,8 @@ impl Workspace {
         &self.losses
     }
 
-    /// The residual stream `[T, D]` after the last layer of the last forward: what a stage of a pipeline hands on.
+    /// The residual stream `[T, D]` after the last layer of the last forward: what a stage of a pipeline hands on. A backward
+    /// may overwrite it.
     pub fn stream(&self) -> &[f32] {
         &self.x
     }

@@ -57,7 +57,7 @@ impl Stepper {
     pub fn new(trained: &impl Trained, rows: usize, seq_len: usize, settings: &Settings) -> Self {
         let precision = settings.precision.resolve();
         let mut workspace =
-            Workspace::recomputing(trained.config(), rows, seq_len, &settings.recompute);
+            Workspace::keeping(trained.config(), rows, seq_len, &settings.recompute, precision);
         workspace.z_loss = settings.z_loss;
         Self {
             optimizer: trained.optimizer(settings),

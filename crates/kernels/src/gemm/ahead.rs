@@ -51,15 +51,17 @@ impl Ahead {
     /// The memory that a strip will be packed from.
     pub fn strip(strip: &Strip) -> Self {
         let start = strip.data.cast::<u32>();
+        // In words, of which bf16 has two values; that a line may begin a value early does no harm.
+        let words = |values: usize| (values * strip.element.size()).div_ceil(size_of::<u32>());
         if strip.depth_stride == 1 {
             // A unit: 16 lanes, 4 lines along each.
-            let (step, across) = (strip.lane_stride, strip.depth.div_ceil(JUMPS * LINE));
+            let (step, across) = (words(strip.lane_stride), words(strip.depth).div_ceil(JUMPS * LINE));
             let first = Unit { start, step, jump: LINE };
             let count = across * strip.lanes.div_ceil(ROWS);
             Self { first, across, across_step: JUMPS * LINE, down_step: ROWS * step, next: 0, count }
         } else {
             // A unit: 64 values of K, one line of each.
-            let (step, across) = (strip.depth_stride, strip.lanes.div_ceil(LINE));
+            let (step, across) = (words(strip.depth_stride), words(strip.lanes).div_ceil(LINE));
             let first = Unit { start, step, jump: ROWS * step };
             let count = across * strip.depth.div_ceil(JUMPS * ROWS);
             Self { first, across, across_step: LINE, down_step: JUMPS * ROWS * step, next: 0, count }

@@ -27,7 +27,8 @@ pub(super) static TILES: Kernel = Kernel {
     left: Format::RowsOfPairs,
     right: Format::PaddedPairs,
     tiles: &[&heights::<1>(), &heights::<2>()],
-    pack,
+    packer: pack,
+    packs_bf16: true,
     needs_session: true,
 };
 

@@ -7,6 +7,7 @@
 use super::amx::SIDE;
 use super::amx_pack;
 use super::kernel::{Format, Strip};
+use super::view::Element;
 use std::arch::asm;
 
 pub(crate) use super::avx512_bf16_pack::{interleaved, rounded};
@@ -53,6 +54,7 @@ impl Source {
     fn strip(&self, padded_lanes: usize) -> Strip {
         Strip {
             data: self.data,
+            element: Element::F32,
             lane_stride: self.lane_stride,
             depth_stride: self.depth_stride,
             lanes: self.lanes,

@@ -21,7 +21,8 @@ pub(super) static F32: Kernel = Kernel {
         tiles!(single, 1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         tiles!(single, 2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     ],
-    pack,
+    packer: pack,
+    packs_bf16: false,
     needs_session: false,
 };
 
@@ -49,7 +50,8 @@ pub(super) static PAIRS: Kernel = Kernel {
         tiles!(pairs, 1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         tiles!(pairs, 2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     ],
-    pack: super::avx512_bf16_pack::pack,
+    packer: super::avx512_bf16_pack::pack,
+    packs_bf16: true,
     ..F32
 };
 
@@ -60,7 +62,8 @@ pub(super) static EMULATED_PAIRS: Kernel = Kernel {
         tiles!(emulated_pairs, 1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         tiles!(emulated_pairs, 2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     ],
-    pack,
+    packer: pack,
+    packs_bf16: false,
     ..PAIRS
 };
 

@@ -27,6 +27,8 @@ const MOST_ROWS: usize = 1024;
 /// A right operand of so few words, 16 MiB, is read again from a cache for every item: then each item has its own rows,
 /// which it packs when it needs them.
 const CACHED_WORDS: usize = 4 << 20;
+/// Words of a slab of K that are not too many for any product: 8 MiB.
+const SLAB_WORDS: usize = 2 << 20;
 /// Values of K of all strips that a thread packs at a time, where those of one value of K lie side by side.
 const SLICE: usize = 32;
 /// From so many values on, C goes past the caches when it is complete: it would push everything else out of them.
@@ -71,7 +73,9 @@ impl Cut {
         let left = if share_left { rows * words } else { 0 };
         let right = if share_right { right_words } else { 0 };
         // An operand that is packed for all items is cut into slabs of K, where it is too large to be packed whole.
-        let slabs = left.max(right).div_ceil(SHARED_WORDS).clamp(1, blocks);
+        // So it is where C is small: to read and write that again costs less than the memory.
+        let most = SHARED_WORDS.min((2 * rows * columns).max(SLAB_WORDS));
+        let slabs = left.max(right).div_ceil(most).clamp(1, blocks);
         let lanes = rows.div_ceil(row_parts).next_multiple_of(kernel.rows) + group;
         let chunks = (lanes * words.div_ceil(slabs)).div_ceil(NEAR_WORDS).min(blocks.div_ceil(slabs));
         Self { tiles, panels, blocks, row_parts, group_parts, slabs, chunks, share_left, share_right }
@@ -131,7 +135,7 @@ fn pack_shared(
                 let strip = right_strip(kernel, b, panel..panel + 1, depth.clone());
                 let target = panels.at(panel, depth.start - slab.start).cast_mut();
                 // SAFETY: the strip lies in B, and there is room for all panels.
-                unsafe { (kernel.pack)(target, kernel.columns, &strip, kernel.right) }
+                unsafe { kernel.pack(target, kernel.columns, &strip, kernel.right) }
             }
         });
         packs.right = Some(panels);
@@ -143,6 +147,7 @@ fn pack_shared(
                 let (first, height) = (cut.tiles.start(tile), cut.tiles.height(tile));
                 let strip = Strip {
                     data: a.at(first, depth.start),
+                    element: a.element(),
                     lane_stride: a.row_stride(),
                     depth_stride: a.col_stride(),
                     lanes: height,
@@ -152,7 +157,7 @@ fn pack_shared(
                 let before = kernel.left.words(depth.start - slab.start) * height;
                 let target = start.at(first * kernel.left.words(slab.len()) + before);
                 // SAFETY: the strip lies in A, and there is room for all rows.
-                unsafe { (kernel.pack)(target, height, &strip, kernel.left) }
+                unsafe { kernel.pack(target, height, &strip, kernel.left) }
             }
         });
         packs.left = Some(start);

@@ -1,7 +1,8 @@
 //! What a kernel is: the functions of one instruction set and precision, and how its packed operands lie.
 
 use super::ahead::Unit;
-use super::{Precision, portable};
+use super::view::Element;
+use super::{Precision, portable, widening_pack};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, avx512};
 use crate::isa::{self, Isa};
@@ -80,7 +81,9 @@ pub(super) type PackFunction = unsafe fn(target: *mut u32, width: usize, strip: 
 /// A few rows of the left operand, or columns of the right one, about to be packed: word (k, lane).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strip {
+    /// Of bf16 too, as `element` says.
     pub data: *const f32,
+    pub element: Element,
     /// One of the two strides is 1.
     pub lane_stride: usize,
     pub depth_stride: usize,
@@ -88,6 +91,14 @@ pub(super) struct Strip {
     /// Lanes that are written, with zeros from `lanes` on.
     pub padded_lanes: usize,
     pub depth: usize,
+}
+
+impl Strip {
+    /// The address of a lane's value of K.
+    #[inline(always)]
+    pub fn at(&self, lane: usize, depth: usize) -> *const f32 {
+        self.element.after(self.data, lane * self.lane_stride + depth * self.depth_stride)
+    }
 }
 
 /// An instruction set's way to multiply in one precision.
@@ -106,7 +117,9 @@ pub(super) struct Kernel {
     pub right: Format,
     /// By vectors of columns, then by rows, both less one.
     pub tiles: &'static [&'static [TileFunction]],
-    pub pack: PackFunction,
+    pub packer: PackFunction,
+    /// Whether it packs bf16 too; if not, that is made f32 before.
+    pub packs_bf16: bool,
     /// Whether tile functions run within a [`Session`] only.
     pub needs_session: bool,
 }
@@ -124,6 +137,21 @@ impl Kernel {
             // SAFETY: `select` gives out such a kernel only where the system permits tiles.
             #[cfg(target_arch = "x86_64")]
             _tiles: self.needs_session.then(|| unsafe { amx::Session::begin() }),
+        }
+    }
+
+    /// Packs a strip.
+    ///
+    /// # Safety
+    /// As [`PackFunction`].
+    pub unsafe fn pack(&self, target: *mut u32, width: usize, strip: &Strip, format: Format) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            if strip.element == Element::F32 || self.packs_bf16 {
+                (self.packer)(target, width, strip, format);
+            } else {
+                widening_pack::pack(self.packer, target, width, strip, format);
+            }
         }
     }
 

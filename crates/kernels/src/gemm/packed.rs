@@ -25,7 +25,7 @@ impl Packed {
             let strip = right_strip(kernel, b, panel..panel + 1, 0..b.rows());
             // SAFETY: the strip lies in B; the panel has room for all of its words.
             unsafe {
-                (kernel.pack)(packed.panels().at(panel, 0).cast_mut(), kernel.columns, &strip, kernel.right)
+                kernel.pack(packed.panels().at(panel, 0).cast_mut(), kernel.columns, &strip, kernel.right)
             }
         }
         packed

@@ -15,7 +15,8 @@ pub(super) static F32: Kernel = Kernel {
     left: Format::F32,
     right: Format::F32,
     tiles: &[tiles!(single, 1, 1 2 3 4)],
-    pack,
+    packer: pack,
+    packs_bf16: false,
     needs_session: false,
 };
 

@@ -12,6 +12,7 @@ use super::cut::{Cut, Tiles, block_range, part};
 use super::kernel::{Format, Kernel, Session, Strip, Tile, Words};
 use super::packed::Panels;
 use super::scratch::{Kind, Loan};
+use super::view::Element;
 use super::{Accumulate, View, ViewMut};
 use std::ops::Range;
 
@@ -230,7 +231,8 @@ impl Item<'_> {
             }
             (None, Right::Packed(..)) => unreachable!("panels were packed before"),
             (None, Right::Unpacked(b)) => {
-                let in_place = kernel.right == Format::F32
+                let in_place = b.element() == Element::F32
+                    && kernel.right == Format::F32
                     && self.rows.len() <= super::cut::FEW_TILES
                     && b.col_stride() == 1
                     && b.row_stride() < kernel.far();
@@ -344,7 +346,10 @@ impl Item<'_> {
     fn left_in_place(&self) -> bool {
         let Product { kernel, a, .. } = self.product;
         let few = self.panels.len() <= FEW_PANELS;
-        few && kernel.left == Format::F32 && a.row_stride() == 1 && a.col_stride() < kernel.far()
+        few && a.element() == Element::F32
+            && kernel.left == Format::F32
+            && a.row_stride() == 1
+            && a.col_stride() < kernel.far()
     }
 
     /// A tile's rows where they lie.
@@ -363,7 +368,7 @@ impl Item<'_> {
                 let strip = self.left_strip(tile..tile + 1, depth.clone());
                 let target = target.wrapping_add(self.left_offset(tile) - start + before * strip.lanes);
                 // SAFETY: the strip lies in A; the caller's loan has room for these tiles.
-                unsafe { (kernel.pack)(target, strip.lanes, &strip, kernel.left) }
+                unsafe { kernel.pack(target, strip.lanes, &strip, kernel.left) }
             }
         }
     }
@@ -377,7 +382,7 @@ impl Item<'_> {
                 let strip = right_strip(kernel, b, panel..panel + 1, depth.clone());
                 let target = target.wrapping_add(self.right_words(index, self.depth().len()) + before);
                 // SAFETY: the strip lies in B; the caller's loan has room for these panels.
-                unsafe { (kernel.pack)(target, kernel.columns, &strip, kernel.right) }
+                unsafe { kernel.pack(target, kernel.columns, &strip, kernel.right) }
             }
         }
     }
@@ -414,6 +419,7 @@ impl Item<'_> {
         let lanes = self.tiles.start(tiles.end) - first;
         Strip {
             data: a.at(first, depth.start),
+            element: a.element(),
             lane_stride: a.row_stride(),
             depth_stride: a.col_stride(),
             lanes,
@@ -429,6 +435,7 @@ pub(super) fn right_strip(kernel: &Kernel, b: View, panels: Range<usize>, depth:
     let columns = (panels.len() * kernel.columns).min(b.cols() - first);
     Strip {
         data: b.at(depth.start, first),
+        element: b.element(),
         lane_stride: b.col_stride(),
         depth_stride: b.row_stride(),
         lanes: columns,

@@ -74,9 +74,9 @@ fn packing_rounds_to_the_nearest_bf16() {
     source.extend([0.0, -0.0, f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN]);
     source.extend([f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff), 1e-40, f32::MIN_POSITIVE]);
     source.extend(values(60, 3));
-    let mut packs: Vec<(Isa, super::kernel::PackFunction)> = vec![(Isa::Portable, portable::F32.pack)];
+    let mut packs: Vec<(Isa, super::kernel::PackFunction)> = vec![(Isa::Portable, portable::F32.packer)];
     #[cfg(target_arch = "x86_64")]
-    packs.extend([(Isa::Avx2, super::avx2::F32.pack), (Isa::Avx512, super::avx512::F32.pack)]);
+    packs.extend([(Isa::Avx2, super::avx2::F32.packer), (Isa::Avx512, super::avx512::F32.packer)]);
     for (isa, pack) in packs {
         if isa > isa::detected() {
             continue;
@@ -87,6 +87,7 @@ fn packing_rounds_to_the_nearest_bf16() {
                 let (lanes, depth) = if contiguous_depth { (1, source.len()) } else { (source.len(), 1) };
                 let strip = Strip {
                     data: source.as_ptr(),
+                    element: super::view::Element::F32,
                     lane_stride: 1,
                     depth_stride: if contiguous_depth { 1 } else { lanes },
                     lanes,

@@ -2,10 +2,37 @@
 
 use std::marker::PhantomData;
 
-/// A matrix of f32 to read: `rows` x `cols`, element (i, j) at `i * row_stride + j * col_stride`.
+use crate::kept::Values;
+
+/// What a matrix to read is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
+    F32,
+    Bf16,
+}
+
+impl Element {
+    /// Bytes of one.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// The address so many elements after another.
+    #[inline(always)]
+    pub fn after(self, start: *const f32, elements: usize) -> *const f32 {
+        start.wrapping_byte_add(elements.wrapping_mul(self.size()))
+    }
+}
+
+/// A matrix to read, of f32 or of bf16: `rows` x `cols`, element (i, j) at `i * row_stride + j * col_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
+    /// Of bf16 too; `element` says what is there.
     data: *const f32,
+    element: Element,
     rows: usize,
     cols: usize,
     row_stride: usize,
@@ -13,7 +40,7 @@ pub struct View<'a> {
     borrow: PhantomData<&'a [f32]>,
 }
 
-// SAFETY: a view is a shared borrow of f32, which may be read from any thread.
+// SAFETY: a view is a shared borrow of plain values, which may be read from any thread.
 unsafe impl Send for View<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for View<'_> {}
@@ -29,12 +56,35 @@ impl<'a> View<'a> {
         unsafe { Self::from_raw(data.as_ptr(), rows, cols, row_stride) }
     }
 
+    /// The same of values however they are kept.
+    ///
+    /// # Panics
+    /// When there are too few.
+    pub fn of(values: Values<'a>, rows: usize, cols: usize, row_stride: usize) -> Self {
+        match values {
+            Values::F32(data) => Self::new(data, rows, cols, row_stride),
+            Values::Bf16(data) => {
+                check_extent(data.len(), rows, cols, row_stride);
+                let data = data.as_ptr().cast();
+                Self {
+                    data,
+                    element: Element::Bf16,
+                    rows,
+                    cols,
+                    row_stride,
+                    col_stride: 1,
+                    borrow: PhantomData,
+                }
+            }
+        }
+    }
+
     /// The view of a part of a buffer of which other tasks write other parts, where no slice may exist.
     ///
     /// # Safety
     /// For `'a`, all elements of the `rows` rows of `cols` are readable, and nobody writes to them.
     pub unsafe fn from_raw(data: *const f32, rows: usize, cols: usize, row_stride: usize) -> Self {
-        Self { data, rows, cols, row_stride, col_stride: 1, borrow: PhantomData }
+        Self { data, element: Element::F32, rows, cols, row_stride, col_stride: 1, borrow: PhantomData }
     }
 
     /// The same elements, rows and columns exchanged.
@@ -58,6 +108,15 @@ impl<'a> View<'a> {
         self.cols
     }
 
+    /// Bytes of its elements.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows * self.cols * self.element.size()
+    }
+
+    pub(super) fn element(&self) -> Element {
+        self.element
+    }
+
     pub(super) fn row_stride(&self) -> usize {
         self.row_stride
     }
@@ -68,7 +127,7 @@ impl<'a> View<'a> {
 
     /// The address of an element. It may lie outside the matrix as long as it is not read.
     pub(super) fn at(&self, row: usize, col: usize) -> *const f32 {
-        self.data.wrapping_add(row * self.row_stride + col * self.col_stride)
+        self.element.after(self.data, row * self.row_stride + col * self.col_stride)
     }
 }
 

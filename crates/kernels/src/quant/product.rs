@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::{BLOCK, Matrix, STRIP, Values};
 use crate::buffer::Buffer;
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
+use crate::kept;
 
 thread_local! {
     /// Grows to one strip and stays.
@@ -28,7 +29,7 @@ pub fn forward(y: &mut [f32], x: &[f32], weights: &Matrix, precision: Precision,
 /// `dx [T, cols] = dy [T, rows] W`, or `+=`. The sum over the rows goes strip after strip, in order.
 pub fn input_gradient(
     dx: &mut [f32],
-    dy: &[f32],
+    dy: kept::Values,
     weights: &Matrix,
     precision: Precision,
     mut accumulate: Accumulate,
@@ -40,7 +41,7 @@ pub fn input_gradient(
         gemm(
             precision,
             ViewMut::new(dx, tokens, inputs, inputs),
-            View::new(&dy[first..], tokens, count, outputs),
+            View::of(dy.from(first), tokens, count, outputs),
             View::new(strip, count, inputs, inputs),
             accumulate,
         );

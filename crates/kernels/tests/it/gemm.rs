@@ -7,6 +7,7 @@ use kernels::gemm::{
     View, ViewMut, gemm, gemm_packed, gemm_serial, measured_peak_gflops,
 };
 use kernels::isa;
+use kernels::kept::{Values, bf16, nearest, widened};
 use std::time::Duration;
 
 use crate::compare::{Random, Sum, assert_sums, bits, rounded};
@@ -50,6 +51,22 @@ impl Matrix {
         }
     }
 
+    /// The values rounded, as f32 and as bf16.
+    fn kept(&self) -> (Self, Vec<bf16>) {
+        let kept: Vec<bf16> = self.data.iter().map(|&value| nearest(value)).collect();
+        let data = kept.iter().map(|&value| widened(value)).collect();
+        (Self { data, ..*self }, kept)
+    }
+
+    fn view_of<'a>(&self, kept: &'a [bf16]) -> View<'a> {
+        let kept = Values::Bf16(kept);
+        if self.transposed {
+            View::of(kept, self.cols, self.rows, self.stride).transposed()
+        } else {
+            View::of(kept, self.rows, self.cols, self.stride)
+        }
+    }
+
     fn at(&self, row: usize, col: usize) -> f32 {
         let (outer, inner) = if self.transposed { (col, row) } else { (row, col) };
         self.data[outer * self.stride + inner]
@@ -90,6 +107,19 @@ impl Case {
         self.product(|c, a, b| gemm_packed(c, a, &Packed::new(precision, b), self.accumulate))
     }
 
+    /// The product of operands that are kept in bf16, both or one, and of the same values in f32.
+    fn kept(&self, precision: Precision) -> [Vec<f32>; 4] {
+        let (a, b) = self.operands();
+        let ((a, kept_a), (b, kept_b)) = (a.kept(), b.kept());
+        [(false, false), (true, true), (true, false), (false, true)].map(|(left, right)| {
+            self.product(|c, _, _| {
+                let left = if left { a.view_of(&kept_a) } else { a.view() };
+                let right = if right { b.view_of(&kept_b) } else { b.view() };
+                gemm(precision, c, left, right, self.accumulate);
+            })
+        })
+    }
+
     /// The exact values of C at its stride; gaps must stay as they are.
     fn sums(&self, precision: Precision) -> Vec<Sum> {
         let (a, b) = self.operands();
@@ -119,6 +149,10 @@ fn check(case: Case) {
             let (parallel, packed) = isa::with(isa, 3, || (case.parallel(precision), case.packed(precision)));
             assert_eq!(bits(&serial), bits(&parallel), "{isa:?} {precision:?} {case:?}: parallel");
             assert_eq!(bits(&serial), bits(&packed), "{isa:?} {precision:?} {case:?}: packed");
+            let [plain, kept @ ..] = isa::with(isa, 3, || case.kept(precision));
+            for kept in kept {
+                assert_eq!(bits(&plain), bits(&kept), "{isa:?} {precision:?} {case:?}: kept in bf16");
+            }
         }
     }
 }

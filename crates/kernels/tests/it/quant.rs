@@ -1,6 +1,7 @@
 //! Products with quantised matrices, against sums in f64 over the values that they stand for.
 
 use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
+use kernels::kept::Values;
 use kernels::quant::{Format, Matrix, embedding, forward, input_gradient};
 
 use crate::compare::{Random, Sum, assert_sums, at_every_level, bits, rounded};
@@ -35,7 +36,7 @@ fn check(case: &Case) {
     let run = || {
         let (mut y, mut dx) = (vec![0.5; tokens * rows], vec![0.5; tokens * cols]);
         forward(&mut y, &x, &matrix, precision, accumulate);
-        input_gradient(&mut dx, &dy, &matrix, precision, accumulate);
+        input_gradient(&mut dx, Values::F32(&dy), &matrix, precision, accumulate);
         let (mut gathered, mut some) = (vec![f32::NAN; tokens * cols], vec![f32::NAN; part.len()]);
         embedding(&mut gathered, &matrix, &names);
         matrix.dequantise(part.start, &mut some);

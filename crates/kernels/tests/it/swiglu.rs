@@ -1,6 +1,7 @@
 //! SwiGLU against its formula in f64.
 
-use kernels::swiglu::{backward, forward};
+use kernels::kept::{bf16, nearest, widened};
+use kernels::swiglu::{backward, backward_kept, forward, forward_keeping};
 
 use crate::compare::{Random, along, assert_close, assert_gradient, at_every_level, widen};
 
@@ -46,6 +47,17 @@ fn check(case: &Case) {
         forward(&mut y, &gate_up, ffn_dim);
         let (mut gradient, mut y_again) = (gate_up.clone(), dy.clone());
         backward(&mut gradient, &mut y_again, ffn_dim);
+        // Kept in bf16: the same output, and the gradient of the rounded values, rounded.
+        let mut kept = vec![bf16::ZERO; gate_up.len()];
+        let (mut y_keeping, mut y_kept) = (vec![f32::NAN; y.len()], dy.clone());
+        forward_keeping(&mut y_keeping, &mut kept, &gate_up, ffn_dim);
+        assert!(kept.iter().zip(&gate_up).all(|(&kept, &value)| kept == nearest(value)));
+        let mut of_rounded: Vec<f32> = kept.iter().map(|&kept| widened(kept)).collect();
+        let mut y_of_rounded = dy.clone();
+        backward(&mut of_rounded, &mut y_of_rounded, ffn_dim);
+        backward_kept(&mut kept, &mut y_kept, ffn_dim);
+        assert!(y == y_keeping && y_kept == y_of_rounded);
+        assert!(kept.iter().zip(&of_rounded).all(|(&kept, &value)| kept == nearest(value)));
         vec![y, y_again, gradient]
     };
     at_every_level(case, case.threads, run, |level, found| {

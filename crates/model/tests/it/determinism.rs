@@ -4,6 +4,7 @@
 use kernels::gemm::{Accumulate, Precision};
 use ledger::seed::Seed;
 use model::backward::loss_and_gradients;
+use model::recompute::Recompute;
 use model::{
     Adapted, AdapterSettings, Adapters, Batch, Config, Formats, Frozen, Parameters, Weights, Workspace,
 };
@@ -72,11 +73,12 @@ impl Case {
     fn bits(
         &self,
         parameters: &impl Parameters,
-        precision: Precision,
+        [precision, kept]: [Precision; 2],
         threads: usize,
         passes: usize,
     ) -> (Vec<u64>, Vec<u32>) {
-        let mut workspace = Workspace::new(&self.config, self.rows, self.seq_len);
+        let mut workspace =
+            Workspace::keeping(&self.config, self.rows, self.seq_len, &Recompute::default(), kept);
         let mut gradients = vec![f32::NAN; parameters.layout().len];
         let (batches, mut sums) = ([self.batch(1), self.batch(2)], Vec::new());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -99,7 +101,7 @@ impl Case {
     }
 
     fn check(&self, parameters: &impl Parameters) {
-        for precision in [Precision::F32, Precision::Bf16] {
+        for precision in [[Precision::F32; 2], [Precision::Bf16, Precision::F32], [Precision::Bf16; 2]] {
             let one = self.bits(parameters, precision, 1, 1);
             for threads in [1, 2, 3, 8] {
                 let again = self.bits(parameters, precision, threads, 2);
