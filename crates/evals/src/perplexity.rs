@@ -14,7 +14,7 @@ use std::f64::consts::LN_2;
 use std::ops::Range;
 
 use ledger::progress::{Progress, Unit};
-use model::infer::{KvCache, Llama, Logits, Scratch, Segment, Wanted};
+use model::infer::{Llama, Pages, Scratch, Segment, Wanted};
 use rayon::prelude::*;
 use serde::Serialize;
 use tokenizer::Tokenizer;
@@ -25,6 +25,8 @@ use crate::Error;
 const LOGITS: usize = 64 << 20;
 /// Inputs that are passed at once where no logits are wanted.
 const PASS: usize = 512;
+/// Tokens of a page of keys and values.
+const PAGE_TOKENS: usize = 64;
 
 /// How text is cut into windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -207,9 +209,7 @@ fn cut(tokens: usize, settings: Settings) -> impl Iterator<Item = Window> {
 
 /// A model at work, and what it was found to foretell.
 struct Seat<'a> {
-    model: &'a Llama,
-    cache: KvCache,
-    scratch: Scratch,
+    reader: Reader<'a>,
     /// Negative log-likelihood of every token, in nats.
     nats: Vec<f64>,
     /// Divergence from the first model at every token; empty for the first.
@@ -218,24 +218,45 @@ struct Seat<'a> {
     same_top: u64,
 }
 
+/// A model that reads one window after the other.
+struct Reader<'a> {
+    model: &'a Llama,
+    pages: Pages,
+    /// All of them, in order: one sequence has them to itself.
+    table: Vec<u32>,
+    /// Tokens of the window that were read.
+    read: usize,
+    scratch: Scratch,
+}
+
+impl<'a> Reader<'a> {
+    fn new(model: &'a Llama, context: usize) -> Self {
+        let count = context.div_ceil(PAGE_TOKENS);
+        let pages = model.pages(model.exact_storage(), PAGE_TOKENS, count);
+        Self { model, pages, table: (0..count as u32).collect(), read: 0, scratch: Scratch::default() }
+    }
+
+    /// Reads the window's next tokens; the logits of the last `wanted` of them, row after row.
+    fn read(&mut self, tokens: &[u32], wanted: usize) -> Result<&[f32], Error> {
+        let segment =
+            Segment { tokens, first: self.read, pages: &self.table, wanted: Wanted::Logits(wanted) };
+        let outputs = self.model.forward(&mut self.pages, &[segment], &mut self.scratch)?;
+        self.read += tokens.len();
+        Ok(outputs.logits)
+    }
+}
+
 impl<'a> Seat<'a> {
     fn new(model: &'a Llama, context: usize) -> Self {
-        Self {
-            model,
-            cache: KvCache::new(model.config(), context),
-            scratch: Scratch::default(),
-            nats: Vec::new(),
-            divergences: Vec::new(),
-            same_top: 0,
-        }
+        let reader = Reader::new(model, context);
+        Self { reader, nats: Vec::new(), divergences: Vec::new(), same_top: 0 }
     }
 
     /// Begins a window with inputs after which nothing is scored.
     fn begin(&mut self, inputs: &[u32]) -> Result<(), Error> {
-        self.cache.truncate(0);
+        self.reader.read = 0;
         for tokens in inputs.chunks(PASS) {
-            let mut segments = [Segment { tokens, cache: &mut self.cache }];
-            self.model.forward(&mut segments, Wanted::Last, &mut self.scratch)?;
+            self.reader.read(tokens, 0)?;
         }
         Ok(())
     }
@@ -278,10 +299,11 @@ impl<'a> Seat<'a> {
 
 /// Scores `targets`, each the token that follows the input at its place.
 fn score(seats: &mut [Seat], inputs: &[u32], targets: &[u32]) -> Result<(), Error> {
-    let mut found: Vec<(Logits, &mut Vec<f64>, &mut Vec<f64>, &mut u64)> = Vec::new();
+    let mut found: Vec<(Rows, &mut Vec<f64>, &mut Vec<f64>, &mut u64)> = Vec::new();
     for seat in seats {
-        let Seat { model, cache, scratch, nats, divergences, same_top } = seat;
-        let logits = model.forward(&mut [Segment { tokens: inputs, cache }], Wanted::All, scratch)?;
+        let Seat { reader, nats, divergences, same_top } = seat;
+        let vocab_size = reader.model.config().vocab_size;
+        let logits = Rows { values: reader.read(inputs, inputs.len())?, vocab_size };
         found.push((logits, nats, divergences, same_top));
     }
     let ((first, nats, ..), others) = found.split_first_mut().expect("there is a model");
@@ -304,6 +326,18 @@ fn score(seats: &mut [Seat], inputs: &[u32], targets: &[u32]) -> Result<(), Erro
         }
     }
     Ok(())
+}
+
+/// Logits `[rows, V]`.
+struct Rows<'a> {
+    values: &'a [f32],
+    vocab_size: usize,
+}
+
+impl Rows<'_> {
+    fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.vocab_size..(index + 1) * self.vocab_size]
+    }
 }
 
 /// What a row of logits says.
