@@ -9,6 +9,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod awake;
 pub mod bandwidth;
 
 pub mod buffer;
@@ -16,6 +17,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod gemm;
+pub mod int8;
 pub mod isa;
 pub mod kept;
 pub mod math;

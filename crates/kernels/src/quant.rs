@@ -4,7 +4,7 @@
 //! Blocks of [`BLOCK`] values, counted over the whole matrix row after row as in bitsandbytes, share one scale, their
 //! largest absolute value. A product dequantises a bounded strip of rows at a time and hands it to [`crate::gemm`], so a
 //! matrix is never whole in f32. Files have blocks of their own ([`Encoding`]). Not here: what is packed for serving
-//! (`gemm::Packed`).
+//! (`gemm::Packed`, `int8::Matrix`).
 
 mod double;
 mod encoding;

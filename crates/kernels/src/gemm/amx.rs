@@ -77,7 +77,7 @@ thread_local! {
 
 /// What `ldtilecfg` reads.
 #[repr(C, align(64))]
-struct Configuration {
+pub(crate) struct Configuration {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
@@ -85,13 +85,49 @@ struct Configuration {
     rows: [u8; 16],
 }
 
-static ALL_FULL: Configuration = Configuration {
-    palette: 1,
-    start_row: 0,
-    reserved: [0; 14],
-    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-};
+/// Every register whole: 16 rows of 64 bytes.
+pub(crate) static ALL_FULL: Configuration = Configuration::new([64; 8], [16; 8]);
+
+impl Configuration {
+    /// Bytes of a row, and rows, of each register.
+    pub(crate) const fn new(row_bytes: [u16; 8], rows: [u8; 8]) -> Self {
+        let mut all = Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        let mut register = 0;
+        while register < 8 {
+            all.row_bytes[register] = row_bytes[register];
+            all.rows[register] = rows[register];
+            register += 1;
+        }
+        all
+    }
+}
+
+/// The tiles of this thread in a configuration of another operation's, until it is dropped. A [`Session`] around it gets
+/// its own back; one may not begin within.
+pub(crate) struct Configured(PhantomData<*const ()>);
+
+impl Configured {
+    /// # Safety
+    /// [`permitted`] has returned true, and the configuration is one of the first palette.
+    pub unsafe fn begin(configuration: &'static Configuration) -> Self {
+        // SAFETY: the caller's contract.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) configuration, options(nostack, readonly, preserves_flags)) }
+        Self(PhantomData)
+    }
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        // SAFETY: one began, so the processor has tiles; nobody else of this thread uses them now.
+        unsafe {
+            if DEPTH.get() > 0 {
+                asm!("ldtilecfg [{}]", in(reg) &ALL_FULL, options(nostack, readonly, preserves_flags));
+            } else {
+                asm!("tilerelease", options(nostack, nomem, preserves_flags));
+            }
+        }
+    }
+}
 
 impl Session {
     /// # Safety

@@ -182,7 +182,7 @@ impl<'a> ViewMut<'a> {
     }
 
     /// The address of an element. It may lie outside the matrix as long as it is not used.
-    pub(super) fn at(&self, row: usize, col: usize) -> *mut f32 {
+    pub(crate) fn at(&self, row: usize, col: usize) -> *mut f32 {
         self.data.wrapping_add(row * self.row_stride + col)
     }
 }

@@ -7,6 +7,7 @@ mod cross_entropy;
 mod dropout;
 mod embedding;
 mod gemm;
+mod int8;
 mod quant;
 mod rms_norm;
 mod rope;

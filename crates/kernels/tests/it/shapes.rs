@@ -8,14 +8,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::{adamw, attention, cross_entropy, dropout, embedding, gemm, quant, rms_norm, rope, swiglu};
+use crate::{adamw, attention, cross_entropy, dropout, embedding, gemm, int8, quant, rms_norm, rope, swiglu};
 
 /// A name, and what makes a case from its seed and checks it.
 type Operation = (&'static str, fn(u64));
 
-const OPERATIONS: [Operation; 10] = [
+const OPERATIONS: [Operation; 11] = [
     ("gemm", gemm::random),
     ("quant", quant::random),
+    ("int8", int8::random),
     ("attention", attention::random),
     ("cross_entropy", cross_entropy::random),
     ("rms_norm", rms_norm::random),

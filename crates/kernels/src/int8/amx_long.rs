@@ -1,0 +1,354 @@
+//! Tiles of Q4_K and Q6_K, over whole blocks of 256 values: a code times its part's scale is an integer of 11 or 13 bits,
+//! so of two digits, each a signed byte. Two tiles of sums, one for each digit, take all of a block; floats are made once
+//! for 256 values of K, where a tile for each part would make them 8 or 16 times.
+
+#![allow(clippy::needless_range_loop)] // An index that is known counts registers.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::activations::{Row, TILE};
+use super::amx::SUMS;
+use super::layout::{Halves, Kind, LANES, LINE, Q4KScales, Q6KScales};
+use super::matrix::Panel;
+/// Sums are in registers 0 to 3, rows in 4 and 5, digits in 6 and 7.
+pub(super) use crate::gemm::amx::ALL_FULL as TILES;
+
+/// Blocks that are unpacked at a time.
+pub(super) const STRETCH: usize = 1;
+/// Bytes of an unpacked block: for each 64 values of K the lower digits and then the upper ones.
+pub(super) const CODE_BYTES: usize = 2 * 64 * LINE;
+/// What is unpacked of a block's scales, in places of four bytes: scale, minimum, and four lines of pairs of minima.
+pub(super) const SCALES: usize = 6 * LANES;
+/// # Safety
+/// The processor has the instructions; the slices have room for the blocks.
+#[target_feature(enable = "avx512f,avx512bw,f16c")]
+pub(super) unsafe fn unpack(
+    kind: Kind,
+    panel: Panel,
+    blocks: Range<usize>,
+    codes: &mut [i8],
+    scales: &mut [f32],
+) {
+    let places = codes.chunks_exact_mut(CODE_BYTES).zip(scales.chunks_exact_mut(SCALES));
+    for (block, (codes, scales)) in blocks.zip(places) {
+        let from = panel.codes[block * kind.code_lines() * LINE..][..kind.code_lines() * LINE].as_ptr();
+        // SAFETY: the caller's contract; the lines of a block.
+        unsafe {
+            if kind == Kind::Q4K {
+                unpack_q4_k(
+                    from,
+                    &bytemuck::cast_slice(panel.scales)[block],
+                    codes.as_mut_ptr(),
+                    scales.as_mut_ptr(),
+                );
+            } else {
+                unpack_q6_k(
+                    from,
+                    &bytemuck::cast_slice(panel.scales)[block],
+                    codes.as_mut_ptr(),
+                    scales.as_mut_ptr(),
+                );
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`unpack`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,f16c")]
+unsafe fn unpack_q4_k(from: *const u8, own: &Q4KScales, codes: *mut i8, scales: *mut f32) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        put_floats(&own.scale, scales);
+        put_floats(&own.minimum, scales.add(LANES));
+        for (pair, minima) in own.minima.iter().enumerate() {
+            let minima = _mm512_cvtepu8_epi16(_mm256_loadu_si256(minima.as_ptr().cast()));
+            _mm512_storeu_si512(scales.add((2 + pair) * LANES).cast(), minima);
+        }
+        let mask = _mm512_set1_epi8(15);
+        for pair in 0..4 {
+            let steps = [0, 1].map(|half| {
+                let steps = own.scales[2 * pair + half].as_ptr();
+                twice(_mm512_cvtepu8_epi32(_mm_loadu_si128(steps.cast())))
+            });
+            for group in 0..8 {
+                let line = _mm512_loadu_si512(from.add((8 * pair + group) * LINE).cast());
+                let halves =
+                    [_mm512_and_si512(line, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(line), mask)];
+                for half in 0..2 {
+                    let [even, odd] = split(halves[half]);
+                    let products = [even, odd].map(|part| _mm512_mullo_epi16(part, steps[half]));
+                    put_digits(products, codes, 16 * pair + 8 * half + group);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`unpack`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,f16c")]
+unsafe fn unpack_q6_k(from: *const u8, own: &Q6KScales, codes: *mut i8, scales: *mut f32) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        put_floats(&own.scale, scales);
+        let (mask, upper) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
+        let offset = _mm512_set1_epi16(Kind::Q6K.offset() as i16);
+        for half in 0..2 {
+            let from = from.add(24 * LINE * half);
+            for group in 0..8 {
+                let line = |line: usize| _mm512_loadu_si512(from.add(line * LINE).cast());
+                let (first, second, high) = (line(group), line(8 + group), line(16 + group));
+                // low | high & upper
+                let join = |high, low| _mm512_ternarylogic_epi32::<0xf8>(low, high, upper);
+                let whole = [
+                    join(_mm512_slli_epi16::<4>(high), _mm512_and_si512(first, mask)),
+                    join(_mm512_slli_epi16::<2>(high), _mm512_and_si512(second, mask)),
+                    join(high, _mm512_and_si512(_mm512_srli_epi16::<4>(first), mask)),
+                    join(
+                        _mm512_srli_epi16::<2>(high),
+                        _mm512_and_si512(_mm512_srli_epi16::<4>(second), mask),
+                    ),
+                ];
+                for quarter in 0..4 {
+                    let steps = own.scales[8 * half + 2 * quarter + group / 4].as_ptr();
+                    let steps = twice(_mm512_cvtepi8_epi32(_mm_loadu_si128(steps.cast())));
+                    let [even, odd] = split(whole[quarter]);
+                    let products =
+                        [even, odd].map(|part| _mm512_mullo_epi16(_mm512_sub_epi16(part, offset), steps));
+                    put_digits(products, codes, 32 * half + 8 * quarter + group);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Sixteen places.
+#[inline]
+#[target_feature(enable = "avx512f,f16c")]
+unsafe fn put_floats(halves: &Halves, to: *mut f32) {
+    // SAFETY: the caller's contract.
+    unsafe { _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_loadu_si256(halves.as_ptr().cast()))) }
+}
+
+/// Each lane's integer in both of its halves.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn twice(lanes: __m512i) -> __m512i {
+    _mm512_mask_blend_epi16(0xaaaa_aaaa, lanes, _mm512_slli_epi32::<16>(lanes))
+}
+
+/// The bytes at even places and at odd ones, as 16 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn split(bytes: __m512i) -> [__m512i; 2] {
+    [_mm512_and_si512(bytes, _mm512_set1_epi16(0xff)), _mm512_srli_epi16::<8>(bytes)]
+}
+
+/// Writes a line of products, `256 * upper + lower`, as a line of each digit; 16 lines of one follow 16 of the other.
+///
+/// # Safety
+/// The lines have room.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn put_digits([even, odd]: [__m512i; 2], codes: *mut i8, line: usize) {
+    let half = _mm512_set1_epi16(128);
+    let high_bytes = _mm512_set1_epi16(0xff00_u16 as i16);
+    let lower = _mm512_mask_blend_epi8(0xaaaa_aaaa_aaaa_aaaa, even, _mm512_slli_epi16::<8>(odd));
+    let (even, odd) = (_mm512_add_epi16(even, half), _mm512_add_epi16(odd, half));
+    let upper = _mm512_or_si512(_mm512_srli_epi16::<8>(even), _mm512_and_si512(odd, high_bytes));
+    let to = codes.wrapping_add((line / 16 * 32 + line % 16) * LINE);
+    // SAFETY: the caller's contract.
+    unsafe {
+        _mm512_storeu_si512(to.cast(), lower);
+        _mm512_storeu_si512(to.add(16 * LINE).cast(), upper);
+    }
+}
+
+/// What comes of a block: of each of two tiles of rows the lower digits' sums and the upper ones'.
+#[repr(C, align(64))]
+struct Dots([[[i32; SUMS]; 2]; 2]);
+
+/// Blocks on their way: while tiles multiply one, vectors make floats of the one before it.
+pub(super) struct Pipeline {
+    dots: [Dots; 2],
+    /// Which of them is written next.
+    next: usize,
+    before: Option<Before>,
+}
+
+/// Where what tiles gave last belongs.
+#[derive(Clone, Copy)]
+struct Before {
+    /// Of each tile of rows: a block's sums of parts, and scales.
+    pairs: [*const i16; 2],
+    scales_a: [*const f32; 2],
+    scales: *const f32,
+    sums: *mut f32,
+}
+
+impl Pipeline {
+    pub fn new() -> Self {
+        Self { dots: [const { Dots([[[0; SUMS]; 2]; 2]) }; 2], next: 0, before: None }
+    }
+
+    /// Adds the products of two tiles of rows and a panel over some blocks, the last of them when the next are added.
+    ///
+    /// # Safety
+    /// Within [`TILES`], with vectors of integers (`avx512vnni`); the rows hold the blocks, `codes` and `scales` what was
+    /// unpacked of them, and all of it and the sums stay where they are until the end of [`Pipeline::finish`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub unsafe fn add<const MINIMA: bool>(
+        &mut self,
+        rows: [Row; 2],
+        blocks: Range<usize>,
+        codes: *const i8,
+        scales: *const f32,
+        sums: *mut f32,
+    ) {
+        for (index, block) in blocks.enumerate() {
+            let a = rows.map(|row| row.codes[block * 256 * TILE..][..256 * TILE].as_ptr());
+            let codes = codes.wrapping_add(index * CODE_BYTES);
+            let [first, second] = &mut self.dots;
+            let (to, from) = if self.next == 0 { (first, second) } else { (second, first) };
+            // SAFETY: the caller's contract.
+            unsafe {
+                zero();
+                for step in 0..4 {
+                    issue(a.map(|a| a.add(step * 64 * TILE)), codes.add(step * 32 * LINE));
+                    if let Some(before) = self.before {
+                        take::<MINIMA>(before, from, step);
+                    }
+                }
+                store(to);
+            }
+            self.next = 1 - self.next;
+            self.before = Some(Before {
+                pairs: rows.map(|row| row.pairs[block * 8 * TILE..][..8 * TILE].as_ptr()),
+                scales_a: rows.map(|row| row.scales[block * TILE..][..TILE].as_ptr()),
+                scales: scales.wrapping_add(index * SCALES),
+                sums,
+            });
+        }
+    }
+
+    /// Adds what is left.
+    ///
+    /// # Safety
+    /// As [`Pipeline::add`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub unsafe fn finish<const MINIMA: bool>(&mut self) {
+        if let Some(before) = self.before.take() {
+            for step in 0..4 {
+                // SAFETY: the caller's contract.
+                unsafe { take::<MINIMA>(before, &self.dots[1 - self.next], step) }
+            }
+        }
+    }
+}
+
+/// One link of the chains of eight of the thirty-two rows.
+///
+/// # Safety
+/// As [`Pipeline::add`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn take<const MINIMA: bool>(before: Before, dots: &Dots, step: usize) {
+    let Before { pairs, scales_a, scales, sums } = before;
+    let (tile, first) = (step / 2, step % 2 * 8);
+    let [lower, upper] = &dots.0[tile];
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (scale, minimum) = (_mm512_loadu_ps(scales), _mm512_loadu_ps(scales.add(LANES)));
+        let minima: [__m512i; 4] =
+            std::array::from_fn(|pair| _mm512_loadu_si512(scales.add((2 + pair) * LANES).cast()));
+        for row in first..first + 8 {
+            let lower = _mm512_load_si512(lower.as_ptr().add(row * LANES).cast());
+            let upper = _mm512_load_si512(upper.as_ptr().add(row * LANES).cast());
+            let total = _mm512_cvtepi32_ps(_mm512_add_epi32(lower, _mm512_slli_epi32::<8>(upper)));
+            let to = sums.add((tile * TILE + row) * LANES);
+            let scale_a = _mm512_set1_ps(*scales_a[tile].add(row));
+            let before = _mm512_loadu_ps(to);
+            let after = if MINIMA {
+                let mut least = _mm512_setzero_si512();
+                for (pair, minima) in minima.into_iter().enumerate() {
+                    let both = pairs[tile].add(8 * row + 2 * pair).cast::<i32>().read_unaligned();
+                    least = _mm512_dpwssd_epi32(least, minima, _mm512_set1_epi32(both));
+                }
+                let own = _mm512_mul_ps(total, scale);
+                let both = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(least), minimum, own);
+                _mm512_fmadd_ps(both, scale_a, before)
+            } else {
+                _mm512_fmadd_ps(total, _mm512_mul_ps(scale, scale_a), before)
+            };
+            _mm512_storeu_ps(to, after);
+        }
+    }
+}
+
+/// # Safety
+/// Within [`TILES`].
+#[inline(always)]
+unsafe fn zero() {
+    // SAFETY: the caller's contract.
+    unsafe {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            options(nostack, nomem, preserves_flags),
+        );
+    }
+}
+
+/// Sixty-four values of K of two tiles of rows and of both digits. Sums stay in registers that only this file names.
+///
+/// # Safety
+/// Within [`TILES`]; the operands can be read.
+#[inline(always)]
+unsafe fn issue(a: [*const i8; 2], b: *const i8) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        asm!(
+            "tileloadd tmm4, [{first} + {line}]",
+            "tileloadd tmm6, [{b} + {line}]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b} + {line} + 1024]",
+            "tdpbssd tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{second} + {line}]",
+            "tdpbssd tmm2, tmm5, tmm6",
+            "tdpbssd tmm3, tmm5, tmm7",
+            first = in(reg) a[0],
+            second = in(reg) a[1],
+            b = in(reg) b,
+            line = in(reg) 64usize,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// # Safety
+/// Within [`TILES`].
+#[inline(always)]
+unsafe fn store(dots: &mut Dots) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        asm!(
+            "tilestored [{dots} + {line}], tmm0",
+            "tilestored [{dots} + {line} + 1024], tmm1",
+            "tilestored [{dots} + {line} + 2048], tmm2",
+            "tilestored [{dots} + {line} + 3072], tmm3",
+            dots = in(reg) dots,
+            line = in(reg) 64usize,
+            options(nostack, preserves_flags),
+        );
+    }
+}
