@@ -204,9 +204,9 @@ impl Engine {
     /// Runs one request to its end, and waits for it.
     pub fn complete(&self, request: Request) -> Result<Completion, Error> {
         let events = self.submit(request)?;
-        let mut tokens = Vec::new();
+        let mut partial = Partial::default();
         while let Ok(event) = events.recv() {
-            if let Some(completion) = collect(&mut tokens, event) {
+            if let Some(completion) = partial.collect(event) {
                 return completion;
             }
         }
@@ -228,7 +228,7 @@ impl Engine {
         mut done: impl FnMut(usize, Result<Completion, Error>),
     ) {
         let (sender, receiver) = channel();
-        let mut tokens: Vec<Vec<Token>> = requests.iter().map(|_| Vec::new()).collect();
+        let mut partial: Vec<Partial> = requests.iter().map(|_| Partial::default()).collect();
         let mut open = vec![true; requests.len()];
         let alive = Arc::new(());
         for (index, request) in requests.into_iter().enumerate() {
@@ -245,7 +245,7 @@ impl Engine {
         drop(sender);
         // Ends when every sink is gone, be it that the scheduler is.
         for (index, event) in receiver {
-            if let Some(completion) = collect(&mut tokens[index], event) {
+            if let Some(completion) = partial[index].collect(event) {
                 open[index] = false;
                 done(index, completion);
             }
@@ -292,8 +292,11 @@ impl Engine {
             return Err(Error::UnknownToken { position, token: request.prompt[position], vocab_size });
         }
         let mut faults = request.sampling.faults(vocab_size);
-        if request.max_tokens == Some(0) {
-            faults.push("`max_tokens` is 0 and must be at least 1".into());
+        if request.max_tokens == Some(0) && request.prompt_logprobs.is_none() {
+            faults.push(
+                "`max_tokens` is 0 and must be at least 1, unless the prompt's log-probabilities are asked for"
+                    .into(),
+            );
         }
         if faults.is_empty() { Ok(()) } else { Err(Error::InvalidRequest { faults }) }
     }
@@ -352,19 +355,27 @@ impl Sink for Indexed {
     }
 }
 
-/// Adds an event to the tokens so far; at the last gives the answer and leaves no tokens.
-fn collect(tokens: &mut Vec<Token>, event: Event) -> Option<Result<Completion, Error>> {
-    match event {
-        Event::Token(token) => {
-            tokens.push(token);
-            None
+/// What has come of a request.
+#[derive(Default)]
+struct Partial {
+    prompt: Vec<Token>,
+    tokens: Vec<Token>,
+}
+
+impl Partial {
+    /// Adds an event; at the last gives the answer and leaves nothing.
+    fn collect(&mut self, event: Event) -> Option<Result<Completion, Error>> {
+        match event {
+            Event::Prompt(tokens) => self.prompt = tokens,
+            Event::Token(token) => self.tokens.push(token),
+            Event::Done { reason, stopped_by, usage, timing } => {
+                let Partial { prompt, tokens } = std::mem::take(self);
+                let text = tokens.iter().map(|token| token.text.as_str()).collect();
+                return Some(Ok(Completion { prompt, text, tokens, reason, stopped_by, usage, timing }));
+            }
+            Event::Failed(error) => return Some(Err(error)),
         }
-        Event::Done { reason, stopped_by, usage, timing } => {
-            let tokens = std::mem::take(tokens);
-            let text = tokens.iter().map(|token| token.text.as_str()).collect();
-            Some(Ok(Completion { text, tokens, reason, stopped_by, usage, timing }))
-        }
-        Event::Failed(error) => Some(Err(error)),
+        None
     }
 }
 

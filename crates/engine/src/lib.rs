@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod forward;
 mod pages;
+mod prompt;
 mod request;
 mod sampling;
 mod scheduler;

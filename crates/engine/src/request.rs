@@ -9,7 +9,7 @@ use crate::{Error, Sampling};
 pub struct Request {
     /// Tokens to continue, `<|begin_of_text|>` included; see `tokenizer::chat::prompt`.
     pub prompt: Vec<u32>,
-    /// Most tokens to generate; `None`: as many as the context still holds.
+    /// Most tokens to generate; `None`: as many as the context still holds. 0 only with [`Request::prompt_logprobs`].
     pub max_tokens: Option<usize>,
     /// How a token is chosen from the model's scores.
     pub sampling: Sampling,
@@ -21,6 +21,8 @@ pub struct Request {
     pub ignore_end: bool,
     /// `Some(k)`: give the log-probability of each token, and those of the `k` likeliest in its place.
     pub logprobs: Option<usize>,
+    /// `Some(k)`: the same for each token of the prompt. The whole prompt is then read, whatever is kept of it.
+    pub prompt_logprobs: Option<usize>,
 }
 
 impl Request {
@@ -35,9 +37,13 @@ impl Request {
     }
 }
 
-/// What happens to a request, in order: any number of tokens, then `Done` or `Failed`, then nothing.
+/// What happens to a request, in order: the prompt, if its scores were asked for, any number of tokens, then `Done` or
+/// `Failed`, then nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The prompt with the log-probability of each token, the first excepted, which follows nothing. Sent once, where
+    /// [`Request::prompt_logprobs`] asks for it.
+    Prompt(Vec<Token>),
     /// One more token of the answer.
     Token(Token),
     /// The answer is complete.
@@ -55,7 +61,7 @@ pub enum Event {
     Failed(Error),
 }
 
-/// One token of an answer.
+/// One token of an answer or a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Token {
     /// Its number in the vocabulary.
@@ -123,6 +129,8 @@ pub struct Timing {
 /// A whole answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
+    /// The prompt's tokens with their log-probabilities, if these were asked for.
+    pub prompt: Vec<Token>,
     /// The text.
     pub text: String,
     /// Its tokens, with their log-probabilities if these were asked for.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use kernels::scores;
 use ledger::seed::{Rng, Seed};
 
 use crate::Alternative;
@@ -139,33 +140,32 @@ impl Sampler {
     ///
     /// Fails where the scores are not numbers.
     pub(crate) fn choose(&mut self, logits: &mut [f32]) -> Result<Choice, NotFinite> {
-        // Minus infinity is a score like another: it rules a token out.
-        if logits.iter().any(|score| score.is_nan() || *score == f32::INFINITY)
-            || !logits.iter().any(|score| score.is_finite())
-        {
-            return Err(NotFinite);
-        }
-        let log_normaliser = self.logprobs.map(|_| log_sum_exp(logits));
-        let alternatives = match (self.logprobs, log_normaliser) {
+        // Before the scores are changed: log-probabilities are the model's own.
+        let best = scores::best(logits).ok_or(NotFinite)?;
+        let normaliser = self.logprobs.map(|_| scores::log_sum_exp(logits, logits[best]));
+        let alternatives = match (self.logprobs, normaliser) {
             (Some(count), Some(normaliser)) => likeliest(logits, count, normaliser),
             _ => Vec::new(),
         };
-        // Saved before the scores are changed: log-probabilities are the model's own.
-        let raw = self.logprobs.map(|_| logits.to_vec());
-
-        self.adjust(logits);
-        let id = if self.settings.temperature == 0.0 { argmax(logits) } else { self.draw(logits) };
+        let replaced = self.adjust(logits);
+        let id = match (self.settings.temperature == 0.0, replaced.is_empty()) {
+            (true, true) => best as u32,
+            (true, false) => argmax(logits),
+            (false, _) => self.draw(logits),
+        };
         if self.penalised {
             *self.seen.entry(id).or_insert(0) += 1;
         }
-        let logprob = match (raw, log_normaliser) {
-            (Some(raw), Some(normaliser)) => Some((f64::from(raw[id as usize]) - normaliser) as f32),
-            _ => None,
-        };
+        let own =
+            replaced.iter().find(|(token, _)| *token == id).map_or(logits[id as usize], |(_, score)| *score);
+        let logprob = normaliser.map(|normaliser| (f64::from(own) - normaliser) as f32);
         Ok(Choice { id, logprob, alternatives })
     }
 
-    fn adjust(&self, logits: &mut [f32]) {
+    /// Gives what the scores were that it changed.
+    fn adjust(&self, logits: &mut [f32]) -> Vec<(u32, f32)> {
+        let touched = self.seen.keys().chain(self.settings.logit_bias.keys());
+        let before = touched.map(|&token| (token, logits[token as usize])).collect();
         let Sampling { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.settings;
         for (&token, &times) in &self.seen {
             let score = &mut logits[token as usize];
@@ -177,6 +177,7 @@ impl Sampler {
         for (&token, &bias) in &self.settings.logit_bias {
             logits[token as usize] += bias;
         }
+        before
     }
 
     /// Draws by probability among the tokens that top-k, min-p and top-p leave. One random number a token, whatever the
@@ -250,21 +251,31 @@ fn likelier_first(a: &(u32, f32), b: &(u32, f32)) -> std::cmp::Ordering {
 
 /// The first of the greatest; the scores hold no NaN.
 fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (index, score) in logits.iter().enumerate() {
-        if *score > logits[best] {
-            best = index;
-        }
-    }
-    best as u32
+    let plain =
+        || (0..logits.len()).fold(0, |best, next| if logits[next] > logits[best] { next } else { best });
+    // Bias and penalties may have ruled out all tokens, or made a score infinite.
+    scores::best(logits).unwrap_or_else(plain) as u32
 }
 
-fn log_sum_exp(logits: &[f32]) -> f64 {
-    let best = f64::from(logits[argmax(logits) as usize]);
-    best + logits.iter().map(|&score| (f64::from(score) - best).exp()).sum::<f64>().ln()
+/// How a model scores the tokens of a prompt.
+#[derive(Debug)]
+pub(crate) struct Score {
+    pub(crate) logprob: f32,
+    pub(crate) alternatives: Vec<Alternative>,
+}
+
+/// The log-probability of `token` under `logits`, and those of the `count` likeliest.
+pub(crate) fn score(logits: &[f32], token: u32, count: usize) -> Result<Score, NotFinite> {
+    let best = scores::best(logits).ok_or(NotFinite)?;
+    let normaliser = scores::log_sum_exp(logits, logits[best]);
+    let logprob = (f64::from(logits[token as usize]) - normaliser) as f32;
+    Ok(Score { logprob, alternatives: likeliest(logits, count, normaliser) })
 }
 
 fn likeliest(logits: &[f32], count: usize, log_normaliser: f64) -> Vec<Alternative> {
+    if count == 0 {
+        return Vec::new();
+    }
     let mut scores: Vec<(u32, f32)> =
         logits.iter().enumerate().map(|(id, &score)| (id as u32, score)).collect();
     if count < scores.len() {

@@ -15,6 +15,7 @@ use tokenizer::{StreamDecoder, Tokenizer};
 use crate::emit::Emitter;
 use crate::engine::Counters;
 use crate::pages::{Pages, Table};
+use crate::prompt::PromptScores;
 use crate::sampling::Sampler;
 use crate::{
     Error, Event, FinishReason, Forward, Request, Segment, Settings, Sink, StopCause, Timing, Token, Usage,
@@ -165,8 +166,9 @@ impl<F: Forward> Scheduler<F> {
             let Some(next) = self.waiting.front() else { break };
             let prompt = &next.request.prompt;
             let most = next.request.max_tokens.unwrap_or(usize::MAX).min(self.context - prompt.len());
-            // The last token that is generated is never read.
-            let Some(table) = self.pages.admit(prompt, prompt.len() + most - 1) else { break };
+            // The last token that is generated is never read. To score a prompt, all of it is.
+            let known = if next.request.prompt_logprobs.is_some() { &[] } else { &prompt[..] };
+            let Some(table) = self.pages.admit(known, prompt.len() + most.max(1) - 1) else { break };
             let Some(submission) = self.waiting.pop_front() else { break };
             let mut sequence = Sequence::new(*submission, &self.tokenizer, table, most);
             sequence.skip_known(&self.pages, &self.counters);
@@ -183,9 +185,9 @@ impl<F: Forward> Scheduler<F> {
         }
         let segments: Vec<Segment> = stepped
             .iter()
-            .map(|&Stepped { index, count, scored }| {
+            .map(|&Stepped { index, count, rows, .. }| {
                 let Sequence { tokens, read, table, .. } = &self.running[index];
-                let wanted = Wanted::Logits(usize::from(scored));
+                let wanted = Wanted::Logits(rows);
                 Segment { tokens: &tokens[*read..*read + count], first: *read, pages: &table.pages, wanted }
             })
             .collect();
@@ -194,18 +196,25 @@ impl<F: Forward> Scheduler<F> {
                 stepped.iter().for_each(|stepped| self.running[stepped.index].fail(error.clone()));
             }
             Ok(outputs) => {
-                let mut rows = outputs.logits.chunks_exact_mut(self.model.vocab_size());
-                for &Stepped { index, count, scored } in &stepped {
+                let vocab_size = self.model.vocab_size();
+                let mut logits = outputs.logits;
+                for &Stepped { index, count, rows, last } in &stepped {
                     let sequence = &mut self.running[index];
                     if !sequence.answering() {
                         self.counters.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
                     }
                     sequence.read += count;
                     self.pages.learn(&mut sequence.table, &sequence.tokens[..sequence.read]);
-                    if scored && let Some(logits) = rows.next() {
+                    let own;
+                    (own, logits) = logits.split_at_mut(rows * vocab_size);
+                    sequence.score_prompt(own, count, (vocab_size, self.tokenizer.vocab_size()));
+                    if last && !sequence.done {
                         // A model may score more tokens than there are, for the sake of its shapes.
-                        sequence.next(&self.tokenizer, &mut logits[..self.tokenizer.vocab_size()]);
-                        self.counters.completion_tokens.fetch_add(1, Ordering::Relaxed);
+                        let row = &mut own[(rows - 1) * vocab_size..][..self.tokenizer.vocab_size()];
+                        if sequence.begin() {
+                            sequence.next(&self.tokenizer, row);
+                            self.counters.completion_tokens.fetch_add(1, Ordering::Relaxed);
+                        }
                     }
                 }
             }
@@ -216,12 +225,14 @@ impl<F: Forward> Scheduler<F> {
     /// Which sequences the next call reads, and how much of them; there is room in their pages.
     fn plan(&mut self) -> Vec<Stepped> {
         let mut budget = self.settings.prefill_chunk;
+        let mut rows_left = (SCORED_BYTES / size_of::<f32>() / self.model.vocab_size()).max(1);
         let mut stepped = Vec::with_capacity(self.running.len());
         for index in 0..self.running.len() {
             let (older, rest) = self.running.split_at_mut(index);
             let sequence = &mut rest[0];
             let answering = sequence.answering();
-            if !answering {
+            let scored = sequence.prompt.is_some() && !answering;
+            if !answering && !scored {
                 let Sequence { table, tokens, prompt_tokens, .. } = sequence;
                 self.pages.adopt(table, &tokens[..*prompt_tokens]);
                 sequence.skip_known(&self.pages, &self.counters);
@@ -231,7 +242,8 @@ impl<F: Forward> Scheduler<F> {
                 }
             }
             let unread = sequence.tokens.len() - sequence.read;
-            let count = if answering { 1 } else { unread.min(budget) };
+            let bound = if scored { budget.min(rows_left) } else { budget };
+            let count = if answering { 1 } else { unread.min(bound) };
             if count == 0 {
                 continue;
             }
@@ -240,7 +252,10 @@ impl<F: Forward> Scheduler<F> {
                 sequence.started.get_or_insert_with(Instant::now);
             }
             self.pages.make_room(&mut sequence.table, sequence.read + count);
-            stepped.push(Stepped { index, count, scored: count == unread });
+            let last = count == unread;
+            let rows = if scored { count } else { usize::from(last) };
+            rows_left -= if scored { count } else { 0 };
+            stepped.push(Stepped { index, count, rows, last });
         }
         stepped
     }
@@ -252,9 +267,14 @@ struct Stepped {
     index: usize,
     /// Tokens that are read.
     count: usize,
-    /// They are its last, so the scores that follow are wanted.
-    scored: bool,
+    /// Of so many of them, the last ones, the scores are wanted.
+    rows: usize,
+    /// They are its last: the next token can be chosen.
+    last: bool,
 }
+
+/// Most scores of prompts that a step may hold, of all sequences together.
+const SCORED_BYTES: usize = 64 << 20;
 
 /// A request has ended; `sequence` is what it was, if it ever ran.
 fn count_end(counters: &Counters, sequence: Option<&Sequence>) {
@@ -283,6 +303,8 @@ struct Sequence {
     cached: usize,
     /// Most tokens to generate.
     most: usize,
+    /// Where the prompt's scores are asked for and not yet shown.
+    prompt: Option<PromptScores>,
     sampler: Sampler,
     decoder: StreamDecoder,
     emitter: Emitter,
@@ -297,7 +319,9 @@ impl Sequence {
         let Submission { mut request, sink, seed, submitted } = submission;
         let tokens = std::mem::take(&mut request.prompt);
         let sampler = Sampler::new(request.sampling.clone(), request.logprobs, &tokens, seed);
+        let prompt = request.prompt_logprobs.map(|count| PromptScores::new(&tokens, count, tokenizer));
         Sequence {
+            prompt,
             prompt_tokens: tokens.len(),
             emitter: Emitter::new(&request.stop),
             decoder: StreamDecoder::new(tokenizer),
@@ -337,6 +361,27 @@ impl Sequence {
             && end <= older.prompt_tokens
             && older.read < end
             && older.tokens[..end] == self.tokens[..end]
+    }
+
+    /// Scores the prompt's tokens that follow the `count` tokens read last; `logits` has a row for each of these if the
+    /// scores are wanted, `vocab_size` apart, of which the tokenizer's tokens count.
+    fn score_prompt(&mut self, logits: &[f32], count: usize, vocab_size: (usize, usize)) {
+        if let Some(prompt) = &mut self.prompt
+            && let Err(tokens) = prompt.score(self.read - count, logits, vocab_size)
+        {
+            self.fail(Error::NotFinite { tokens });
+        }
+    }
+
+    /// The prompt has been read: shows its scores. False where nothing is to follow.
+    fn begin(&mut self) -> bool {
+        if let Some(prompt) = self.prompt.take() {
+            self.sink.send(Event::Prompt(prompt.tokens));
+        }
+        if self.most == 0 {
+            self.finish(FinishReason::Length, None);
+        }
+        self.most > 0
     }
 
     /// Chooses the next token and shows what may be shown.

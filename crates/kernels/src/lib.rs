@@ -26,4 +26,5 @@ pub mod quant;
 pub mod reduce;
 pub mod rms_norm;
 pub mod rope;
+pub mod scores;
 pub mod swiglu;

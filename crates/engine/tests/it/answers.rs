@@ -231,7 +231,7 @@ proptest! {
         page_tokens in prop::sample::select(vec![3usize, 16, 40]),
         max_sequences in 1usize..8,
         prefill_chunk in 1usize..40,
-        max_cache_tokens in 100usize..400,
+        max_cache_tokens in 130usize..400,
     ) {
         let tokenizer = tokenizer();
         let alone = start(Toy::new(&tokenizer), Settings::default());

@@ -11,7 +11,7 @@ use model::{Config, Weights};
 
 use crate::toy::tokenizer;
 
-fn llama() -> Arc<Llama> {
+pub fn llama() -> Arc<Llama> {
     let config = Config {
         dim: 64,
         layers: 2,

@@ -5,4 +5,5 @@ mod bench;
 mod bounds;
 mod endings;
 mod llama;
+mod prompts;
 mod toy;
