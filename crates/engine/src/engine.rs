@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use tokenizer::Tokenizer;
 
+use crate::constraint::{Grammars, Guide};
 use crate::pages::Pages;
 use crate::scheduler::{Command, Scheduler, Submission};
-use crate::{Completion, Error, Event, Forward, Request, Settings, Token};
+use crate::{Completion, Constraint, Error, Event, Forward, Request, Settings, Token};
 
 /// A running engine. Clones share it.
 ///
@@ -27,6 +28,7 @@ struct Inner {
     closed: AtomicBool,
     counters: Arc<Counters>,
     tokenizer: Tokenizer,
+    grammars: Grammars,
     settings: Settings,
     context: usize,
     seed: u64,
@@ -130,6 +132,7 @@ impl Engine {
                 thread: Mutex::new(Some(thread)),
                 closed: AtomicBool::new(false),
                 counters,
+                grammars: Grammars::new(tokenizer.clone()),
                 tokenizer,
                 settings,
                 context,
@@ -191,14 +194,14 @@ impl Engine {
 
     /// As [`Engine::submit`], with the events sent to `sink`.
     pub fn submit_to(&self, request: Request, sink: Box<dyn Sink>) -> Result<(), Error> {
-        self.check(&request)?;
+        let guide = self.check(&request)?;
         let limit = self.inner.settings.max_sequences + self.inner.settings.max_queue;
         let in_flight = &self.inner.counters.in_flight;
         let one_more = |count| (count < limit).then_some(count + 1);
         in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .map_err(|in_flight| Error::QueueFull { in_flight })?;
-        self.enqueue(request, sink)
+        self.enqueue(request, guide, sink)
     }
 
     /// Runs one request to its end, and waits for it.
@@ -233,9 +236,9 @@ impl Engine {
         let alive = Arc::new(());
         for (index, request) in requests.into_iter().enumerate() {
             let sink = Indexed { index, sender: sender.clone(), watch: Arc::downgrade(&alive) };
-            let sent = self.check(&request).and_then(|()| {
+            let sent = self.check(&request).and_then(|guide| {
                 self.inner.counters.in_flight.fetch_add(1, Ordering::Relaxed);
-                self.enqueue(request, Box::new(sink))
+                self.enqueue(request, guide, Box::new(sink))
             });
             if let Err(error) = sent {
                 open[index] = false;
@@ -276,8 +279,17 @@ impl Engine {
         }
     }
 
-    /// Whether the request can be run at all.
-    fn check(&self, request: &Request) -> Result<(), Error> {
+    /// Compiles a constraint, so that a request which brings it is submitted at once. Takes milliseconds as a rule, and
+    /// up to a few seconds; the first constraint of an engine also waits for the vocabulary to be laid out.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`] with what is wrong with it; [`Engine::submit`] says the same.
+    pub fn prepare(&self, constraint: &Constraint) -> Result<(), Error> {
+        self.inner.grammars.guide(constraint, &[], false).map(|_| ())
+    }
+
+    /// Whether the request can be run at all; and what keeps it to its constraint.
+    fn check(&self, request: &Request) -> Result<Option<Guide>, Error> {
         let vocab_size = self.inner.tokenizer.vocab_size();
         let prompt_tokens = request.prompt.len();
         if prompt_tokens == 0 {
@@ -298,17 +310,22 @@ impl Engine {
                     .into(),
             );
         }
-        if faults.is_empty() { Ok(()) } else { Err(Error::InvalidRequest { faults }) }
+        if !faults.is_empty() {
+            return Err(Error::InvalidRequest { faults });
+        }
+        let guide =
+            |constraint| self.inner.grammars.guide(constraint, &request.stop_tokens, request.ignore_end);
+        request.constraint.as_ref().map(guide).transpose()
     }
 
     /// The caller has counted the request among those in flight.
-    fn enqueue(&self, request: Request, sink: Box<dyn Sink>) -> Result<(), Error> {
+    fn enqueue(&self, request: Request, guide: Option<Guide>, sink: Box<dyn Sink>) -> Result<(), Error> {
         if self.inner.closed.load(Ordering::SeqCst) {
             return Err(Error::Stopped);
         }
         let number = self.inner.submitted.fetch_add(1, Ordering::Relaxed);
         let seed = ledger::seed::Seed(self.inner.seed).stream("engine.request", number).next_u64();
-        let submission = Submission { request, sink, seed, submitted: Instant::now() };
+        let submission = Submission { request, guide, sink, seed, submitted: Instant::now() };
         self.inner.commands.send(Command::Submit(Box::new(submission))).map_err(|_| Error::Stopped)
     }
 }

@@ -38,6 +38,12 @@ pub enum Error {
         /// Each names the field, the value and what it may be.
         faults: Vec<String>,
     },
+    /// The constraint cannot be compiled, or became too costly to follow.
+    #[error("constraint: {reason}")]
+    Constraint {
+        /// What is wrong with it, and where.
+        reason: String,
+    },
     /// As many requests run and wait as the settings allow.
     #[error("submit: the queue is full ({in_flight} requests run or wait)")]
     QueueFull {
@@ -99,7 +105,8 @@ impl Error {
                     .into(),
             ),
             Error::VocabularyMismatch { .. } => Some("load the tokenizer from the model's own folder".into()),
-            Error::InvalidRequest { .. }
+            Error::Constraint { .. }
+            | Error::InvalidRequest { .. }
             | Error::Model { .. }
             | Error::Settings { .. }
             | Error::Stopped

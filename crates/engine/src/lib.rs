@@ -6,6 +6,7 @@
 //! the same tokens whether it runs by itself or among a hundred others.
 
 pub mod bench;
+mod constraint;
 mod emit;
 mod engine;
 mod error;
@@ -17,6 +18,7 @@ mod sampling;
 mod scheduler;
 mod settings;
 
+pub use crate::constraint::Constraint;
 pub use crate::engine::{Engine, Events, Sink, Stats};
 pub use crate::error::Error;
 pub use crate::forward::{Forward, Outputs, Segment, Wanted};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Error, Sampling};
+use crate::{Constraint, Error, Sampling};
 
 /// One sequence to continue.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,6 +23,9 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// `Some(k)`: the same for each token of the prompt. The whole prompt is then read, whatever is kept of it.
     pub prompt_logprobs: Option<usize>,
+    /// What the answer must be. The scores of tokens that it rules out are taken away after the penalties and the bias,
+    /// before the temperature; log-probabilities are the model's own, before that.
+    pub constraint: Option<Constraint>,
 }
 
 impl Request {
@@ -87,7 +90,7 @@ pub struct Alternative {
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model ended it, or a stop text or stop token did.
+    /// The model ended it, or a stop text, a stop token or a constraint did.
     Stop,
     /// `max_tokens` or the end of the context.
     Length,
@@ -102,6 +105,8 @@ pub enum StopCause {
     Token(u32),
     /// This text, which is not part of the answer.
     Text(String),
+    /// The constraint: the answer is complete and nothing may follow.
+    Constraint,
 }
 
 /// Tokens read and written.

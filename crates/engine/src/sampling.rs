@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use kernels::scores;
 use ledger::seed::{Rng, Seed};
 
-use crate::Alternative;
+use crate::constraint::Guide;
+use crate::{Alternative, Error};
 
 /// How a token is chosen from the model's scores. The steps are taken in the order of the fields, from the penalties to
 /// `top_p`.
@@ -116,6 +117,8 @@ pub(crate) struct Sampler {
     /// Times that each token occurs in the answer; 0 for one that occurs in the prompt alone. Empty without penalties.
     seen: HashMap<u32, u32>,
     penalised: bool,
+    /// Keeps the answer to its constraint.
+    guide: Option<Guide>,
     /// Room for the tokens that may be drawn and their weights.
     candidates: Vec<(u32, f32)>,
 }
@@ -133,26 +136,43 @@ impl Sampler {
         let repetition = settings.repetition_penalty != 1.0;
         let penalised = repetition || settings.presence_penalty != 0.0 || settings.frequency_penalty != 0.0;
         let seen = if repetition { prompt.iter().map(|&token| (token, 0)).collect() } else { HashMap::new() };
-        Sampler { settings, rng, logprobs, seen, penalised, candidates: Vec::new() }
+        Sampler { settings, rng, logprobs, seen, penalised, guide: None, candidates: Vec::new() }
+    }
+
+    /// With a guide, only tokens that it allows are chosen.
+    pub(crate) fn guided(self, guide: Option<Guide>) -> Self {
+        Sampler { guide, ..self }
+    }
+
+    /// Whether the answer is complete and nothing may follow; never without a guide.
+    pub(crate) fn complete(&self) -> bool {
+        self.guide.as_ref().is_some_and(Guide::complete)
     }
 
     /// Chooses the next token. `logits` is `[vocab_size]` and is overwritten.
     ///
-    /// Fails where the scores are not numbers.
-    pub(crate) fn choose(&mut self, logits: &mut [f32]) -> Result<Choice, NotFinite> {
+    /// Fails where the scores are not numbers, and where the constraint has become too costly.
+    pub(crate) fn choose(&mut self, logits: &mut [f32]) -> Result<Choice, Fault> {
         // Before the scores are changed: log-probabilities are the model's own.
-        let best = scores::best(logits).ok_or(NotFinite)?;
+        let best = scores::best(logits).ok_or(Fault::NotFinite)?;
         let normaliser = self.logprobs.map(|_| scores::log_sum_exp(logits, logits[best]));
         let alternatives = match (self.logprobs, normaliser) {
             (Some(count), Some(normaliser)) => likeliest(logits, count, normaliser),
             _ => Vec::new(),
         };
         let replaced = self.adjust(logits);
-        let id = match (self.settings.temperature == 0.0, replaced.is_empty()) {
+        if let Some(guide) = &mut self.guide {
+            guide.mask(logits).map_err(Fault::Constraint)?;
+        }
+        let untouched = replaced.is_empty() && self.guide.is_none();
+        let id = match (self.settings.temperature == 0.0, untouched) {
             (true, true) => best as u32,
             (true, false) => argmax(logits),
             (false, _) => self.draw(logits),
         };
+        if let Some(guide) = &mut self.guide {
+            guide.take(id).map_err(Fault::Constraint)?;
+        }
         if self.penalised {
             *self.seen.entry(id).or_insert(0) += 1;
         }
@@ -221,9 +241,24 @@ impl Sampler {
     }
 }
 
-/// The scores were not numbers; [`crate::Error::NotFinite`] once the caller adds the place.
+/// Why no token could be chosen.
 #[derive(Debug)]
-pub(crate) struct NotFinite;
+pub(crate) enum Fault {
+    /// The scores were not numbers.
+    NotFinite,
+    /// What the constraint says.
+    Constraint(Error),
+}
+
+impl Fault {
+    /// The error for a sequence of `tokens` tokens.
+    pub(crate) fn after(self, tokens: usize) -> Error {
+        match self {
+            Fault::NotFinite => Error::NotFinite { tokens },
+            Fault::Constraint(error) => error,
+        }
+    }
+}
 
 /// Keeps, of `candidates` and likeliest first, each whose predecessors make up at most `top_p` of the whole: Meta drops
 /// where `cumsum - p > top_p`.
@@ -265,8 +300,8 @@ pub(crate) struct Score {
 }
 
 /// The log-probability of `token` under `logits`, and those of the `count` likeliest.
-pub(crate) fn score(logits: &[f32], token: u32, count: usize) -> Result<Score, NotFinite> {
-    let best = scores::best(logits).ok_or(NotFinite)?;
+pub(crate) fn score(logits: &[f32], token: u32, count: usize) -> Result<Score, Fault> {
+    let best = scores::best(logits).ok_or(Fault::NotFinite)?;
     let normaliser = scores::log_sum_exp(logits, logits[best]);
     let logprob = (f64::from(logits[token as usize]) - normaliser) as f32;
     Ok(Score { logprob, alternatives: likeliest(logits, count, normaliser) })

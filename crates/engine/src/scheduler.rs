@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokenizer::{StreamDecoder, Tokenizer};
 
+use crate::constraint::Guide;
 use crate::emit::Emitter;
 use crate::engine::Counters;
 use crate::pages::{Pages, Table};
@@ -25,6 +26,8 @@ use crate::{
 /// A request on its way to the scheduler.
 pub(crate) struct Submission {
     pub(crate) request: Request,
+    /// Keeps the answer to the request's constraint.
+    pub(crate) guide: Option<Guide>,
     pub(crate) sink: Box<dyn Sink>,
     /// For a request that brings no seed.
     pub(crate) seed: u64,
@@ -316,9 +319,9 @@ struct Sequence {
 
 impl Sequence {
     fn new(submission: Submission, tokenizer: &Tokenizer, table: Table, most: usize) -> Self {
-        let Submission { mut request, sink, seed, submitted } = submission;
+        let Submission { mut request, guide, sink, seed, submitted } = submission;
         let tokens = std::mem::take(&mut request.prompt);
-        let sampler = Sampler::new(request.sampling.clone(), request.logprobs, &tokens, seed);
+        let sampler = Sampler::new(request.sampling.clone(), request.logprobs, &tokens, seed).guided(guide);
         let prompt = request.prompt_logprobs.map(|count| PromptScores::new(&tokens, count, tokenizer));
         Sequence {
             prompt,
@@ -386,8 +389,9 @@ impl Sequence {
 
     /// Chooses the next token and shows what may be shown.
     fn next(&mut self, tokenizer: &Tokenizer, logits: &mut [f32]) {
-        let Ok(choice) = self.sampler.choose(logits) else {
-            return self.fail(Error::NotFinite { tokens: self.tokens.len() });
+        let choice = match self.sampler.choose(logits) {
+            Ok(choice) => choice,
+            Err(fault) => return self.fail(fault.after(self.tokens.len())),
         };
         let id = choice.id;
         self.tokens.push(id);
@@ -406,6 +410,8 @@ impl Sequence {
             // What the decoder still holds came after the stop text.
             self.decoder.finish();
             self.finish(FinishReason::Stop, Some(StopCause::Text(stop)));
+        } else if self.sampler.complete() {
+            self.finish(FinishReason::Stop, Some(StopCause::Constraint));
         } else if self.tokens.len() - self.prompt_tokens == self.most {
             self.finish(FinishReason::Length, None);
         }

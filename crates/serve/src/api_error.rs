@@ -96,6 +96,9 @@ impl ApiError {
             engine::Error::InvalidRequest { faults } => {
                 ApiError::invalid(Some("invalid_value"), format!("Invalid request: {}.", faults.join("; ")))
             }
+            engine::Error::Constraint { reason } => {
+                ApiError::invalid(None, format!("The answer cannot be constrained as asked: {reason}."))
+            }
             engine::Error::QueueFull { in_flight } => {
                 let message = format!(
                     "The server is busy: {in_flight} requests run or wait. Please try again in {retry_after} s."

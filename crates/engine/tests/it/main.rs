@@ -3,6 +3,7 @@
 mod answers;
 mod bench;
 mod bounds;
+mod constraints;
 mod endings;
 mod llama;
 mod prompts;

@@ -29,7 +29,7 @@ impl Kind {
             Encoding::Q4_0 => Some(Self::Q4_0),
             Encoding::Q4K => Some(Self::Q4K),
             Encoding::Q6K => Some(Self::Q6K),
-            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => None,
+            _ => None,
         }
     }
 
