@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use engine::{Completion, Engine, Event, FinishReason, Request, Sink, Token};
 use futures_core::Stream;
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -162,6 +163,14 @@ pub(crate) trait Chunks: Send + Unpin + 'static {
     fn done(&mut self, index: usize, reason: FinishReason, out: &mut String);
     /// All are complete; `usage` is that of the whole request.
     fn end(&mut self, usage: WireUsage, out: &mut String);
+    /// The stream ends here.
+    fn close(&mut self, out: &mut String) {
+        out.push_str("data: [DONE]\n\n");
+    }
+    /// The status is sent long since: the error is the last event. Clients of OpenAI look for it.
+    fn fail(&mut self, error: &ApiError, out: &mut String) {
+        out.push_str(&format!("data: {}\n\n", error.json()));
+    }
 }
 
 /// Appends one server-sent event.
@@ -185,6 +194,17 @@ pub(crate) struct WireUsage {
 impl WireUsage {
     fn new(prompt_tokens: usize, completion_tokens: usize) -> Self {
         WireUsage { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+    }
+
+    /// Under the names of the Responses API.
+    pub(crate) fn of_response(self) -> Value {
+        json!({
+            "input_tokens": self.prompt_tokens,
+            "input_tokens_details": { "cached_tokens": 0 },
+            "output_tokens": self.completion_tokens,
+            "output_tokens_details": { "reasoning_tokens": 0 },
+            "total_tokens": self.total_tokens,
+        })
     }
 }
 
@@ -266,7 +286,7 @@ impl<C: Chunks> Events<C> {
                 if self.open == 0 {
                     self.answers.watch.total(self.generated);
                     self.chunks.end(WireUsage::new(self.answers.prompt_tokens, self.generated), out);
-                    out.push_str("data: [DONE]\n\n");
+                    self.chunks.close(out);
                     self.state = State::Ended;
                 }
             }
@@ -274,10 +294,9 @@ impl<C: Chunks> Events<C> {
         }
     }
 
-    /// The status is sent long since: the error is the last event. Clients of OpenAI look for it.
     fn fail(&mut self, error: ApiError, out: &mut String) {
         self.answers.watch.trace.told().error = Some(error.name());
-        out.push_str(&format!("data: {}\n\n", error.json()));
+        self.chunks.fail(&error, out);
         self.state = State::Ended;
     }
 }

@@ -59,6 +59,10 @@ impl ApiError {
         self.body.code.unwrap_or(self.body.r#type)
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.body.message
+    }
+
     /// Names the parameter.
     pub(crate) fn at(mut self, param: impl Into<String>) -> Self {
         self.body.param = Some(param.into());

@@ -156,8 +156,9 @@ struct AssistantMessage {
     refusal: Option<String>,
 }
 
+/// Tokens with their log-probabilities and those of others in their place.
 #[derive(Serialize)]
-struct Logprobs {
+pub(crate) struct Logprobs {
     content: Vec<TokenLogprob>,
 }
 
@@ -176,7 +177,12 @@ struct ScoredToken {
 }
 
 impl Logprobs {
-    fn new(tokenizer: &Tokenizer, tokens: &[Token]) -> Self {
+    /// The list alone.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::to_value(&self.content).unwrap_or_default()
+    }
+
+    pub(crate) fn new(tokenizer: &Tokenizer, tokens: &[Token]) -> Self {
         let scored = |id: u32, logprob: f32| ScoredToken {
             token: tokenizer.decode(&[id]),
             // JSON has no infinity; this is what OpenAI sends for what is beyond its reach.

@@ -26,7 +26,8 @@ use crate::api_error::{ApiError, ErrorName};
 use crate::metrics::{Metrics, Open};
 use crate::parameters::unknown_model;
 use crate::record::{Record, Trace};
-use crate::{answers, chat, completions, cors};
+use crate::responses::Store;
+use crate::{answers, chat, completions, cors, responses};
 
 const PAGE: &str = include_str!("../assets/chat.html");
 /// The page fetches nothing from elsewhere and runs in nobody's frame.
@@ -42,6 +43,7 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) info: Arc<ServeInfo>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) store: Arc<Store>,
     /// The server was told to stop.
     pub(crate) stopping: Arc<AtomicBool>,
     /// Of the request that is handled; of none, outside handlers.
@@ -52,6 +54,7 @@ impl App {
     pub(crate) fn new(engine: Engine, info: ServeInfo, connections: Open) -> Self {
         App {
             metrics: Arc::new(Metrics::new(engine.clone(), connections)),
+            store: Arc::new(Store::new(info.settings.max_stored_responses, info.settings.max_stored_bytes)),
             engine,
             info: Arc::new(info),
             stopping: Arc::default(),
@@ -75,6 +78,8 @@ pub(crate) fn routes(app: App) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(text_completions))
+        .route("/v1/responses", post(create_response))
+        .route("/v1/responses/{id}", get(response).delete(delete_response))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/healthz", get(health))
@@ -100,10 +105,14 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     pub(crate) fn new(prefix: &str, info: &ServeInfo) -> Self {
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let id = format!("{prefix}{}", unique_id());
-        Stamp { id, created, model: info.model.clone(), system_fingerprint: None }
+        Stamp { id, created: unix_seconds(), model: info.model.clone(), system_fingerprint: None }
     }
+}
+
+/// The time of objects on the wire.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 async fn chat_completions(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
@@ -116,6 +125,20 @@ async fn text_completions(State(app): State<App>, request: Request) -> Result<Re
     let app = app.for_request(&request);
     let body = read_json(&app.info, request).await?;
     completions::complete(app, body).await
+}
+
+async fn create_response(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let app = app.for_request(&request);
+    let body = read_json(&app.info, request).await?;
+    responses::create(app, body).await
+}
+
+async fn response(State(app): State<App>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    responses::retrieve(&app, &id)
+}
+
+async fn delete_response(State(app): State<App>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    responses::delete(&app, &id)
 }
 
 async fn models(State(app): State<App>) -> Json<Value> {
@@ -306,7 +329,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 /// 32 hexadecimal digits, no two alike: hashes of nothing under keys that the standard library draws from the system and
 /// changes each time.
-fn unique_id() -> String {
+pub(crate) fn unique_id() -> String {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let half = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", half(), half())

@@ -50,6 +50,10 @@ pub struct Settings {
     /// Web origins, such as `https://chat.example`, whose pages may call the API from a browser. `*`: all. None: only
     /// the server's own page may.
     pub allowed_origins: Vec<String>,
+    /// Responses that are remembered for `previous_response_id`, the newest; 0: none.
+    pub max_stored_responses: usize,
+    /// Bytes of text that they may take together.
+    pub max_stored_bytes: usize,
     /// Whether `/metrics` can be read without a key where there are keys.
     pub open_metrics: bool,
     /// Connections that are served at once; the next waits, unanswered, until one ends.
@@ -73,6 +77,8 @@ impl Default for Settings {
             temperature: 0.6,
             top_p: 0.9,
             allowed_origins: Vec::new(),
+            max_stored_responses: 1000,
+            max_stored_bytes: 64 << 20,
             open_metrics: false,
             max_connections: 512,
             header_timeout_seconds: 30,

@@ -1,8 +1,8 @@
 //! OpenAI-compatible HTTP over the engine, and a small chat page. It owns every wire type and nothing else: the chat
 //! format is the tokenizer's, the answers are the engine's.
 //!
-//! `POST /v1/chat/completions` and `/v1/completions` (streamed and not), `GET /v1/models`, `/v1/models/{id}` and
-//! `/healthz`, the page at `/`. Parameters, answers and errors follow OpenAI's API reference, so that its clients work
+//! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` (streamed and not), `GET /v1/models` and what operators
+//! need, the page at `/`. Parameters, answers and errors follow OpenAI's API reference, so that its clients work
 //! unchanged; what is not supported is refused by name.
 
 mod answers;
@@ -19,6 +19,7 @@ mod keys;
 mod metrics;
 mod parameters;
 mod record;
+mod responses;
 mod server;
 
 pub use crate::error::Error;

@@ -1,4 +1,4 @@
-"""Goes through a server with OpenAI's own Python client: chat, streams, completions, models, errors.
+"""Goes through a server with OpenAI's own Python client: chat, streams, completions, responses, models, errors.
 
     cargo run -p serve --example toy_server -- 8000          # answers with what it is told
     python openai_client.py http://127.0.0.1:8000/v1 --repeats
@@ -95,6 +95,42 @@ class Steps:
         streamed = "".join(chunk.choices[0].text for chunk in self.client.completions.create(**more, stream=True))
         check(streamed == answer.choices[0].text, (streamed, answer.choices[0].text))
 
+    def responses(self):
+        more = {"model": self.model, "temperature": 0, "max_output_tokens": 40}
+        first = self.client.responses.create(
+            input="the quick fox", instructions="the lazy dog", metadata={"a": "b"}, **more
+        )
+        check(first.status in ("completed", "incomplete") and first.metadata == {"a": "b"}, first)
+        check(first.usage.total_tokens == first.usage.input_tokens + first.usage.output_tokens, first.usage)
+        check(self.client.responses.retrieve(first.id) == first, "retrieve")
+        second = self.client.responses.create(
+            input=[{"role": "user", "content": [{"type": "input_text", "text": "the dog"}]}],
+            previous_response_id=first.id, include=["message.output_text.logprobs"], top_logprobs=2, **more,
+        )
+        check(second.usage.input_tokens > 0 and second.previous_response_id == first.id, second)
+        check(len(second.output[0].content[0].logprobs[0].top_logprobs) == 2, second)
+        if self.repeats:
+            check((first.output_text, second.output_text) == ("the quick fox", "the dog"), (first, second))
+        self.client.responses.delete(first.id)
+        try:
+            self.client.responses.retrieve(first.id)
+            raise AssertionError("a deleted response was found")
+        except openai.NotFoundError:
+            pass
+
+    def streamed_responses(self):
+        more = {"model": self.model, "input": "the quick fox", "temperature": 0, "max_output_tokens": 40}
+        whole = self.client.responses.create(**more).output_text
+        events = list(self.client.responses.create(stream=True, **more))
+        check([event.sequence_number for event in events] == list(range(len(events))), events)
+        deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+        check("".join(deltas) == whole == events[-1].response.output_text, (deltas, whole))
+        with self.client.responses.stream(**more) as stream:
+            kinds = [event.type for event in stream]
+            final = stream.get_final_response()
+        check(kinds[0] == "response.created" and kinds[-1] in ("response.completed", "response.incomplete"), kinds)
+        check(final.output_text == whole, final)
+
     def stop_texts(self):
         if not self.repeats:
             return
@@ -153,7 +189,7 @@ def main():
     steps = Steps(arguments.url, arguments.key, arguments.repeats)
     names = [
         "models", "whole_chat", "streamed_chat", "stream_helper", "choices_and_seeds", "log_probabilities",
-        "completions", "stop_texts", "errors", "leaving", "many_at_once",
+        "completions", "responses", "streamed_responses", "stop_texts", "errors", "leaving", "many_at_once",
     ]
     failed = []
     for name in names:

@@ -5,4 +5,5 @@ mod client;
 mod connections;
 mod operator;
 mod refusals;
+mod responses;
 mod toy;

@@ -1,0 +1,329 @@
+//! `POST /v1/responses`: a conversation that the server may remember, and the next turn of it as a list of items.
+//! `GET` and `DELETE /v1/responses/{id}` show and forget what was stored. See `stream.rs` for the events of a stream and
+//! `store.rs` for the memory.
+
+mod store;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use engine::{Completion, FinishReason};
+use serde_json::{Map, Value, json};
+use tokenizer::chat::{Message, Role};
+
+use crate::answers::{Answers, WireUsage};
+use crate::api_error::ApiError;
+use crate::chat::Logprobs;
+use crate::fields::{Fields, wrong_type, wrong_value};
+use crate::http::{App, unique_id, unix_seconds};
+use crate::parameters::{MAX_LOGPROBS, Parameters, refuse};
+
+pub(crate) use store::Store;
+
+const TEXT_ONLY: &str = "This server takes and gives text.";
+const NO_TOOLS: &str = "This endpoint does not call tools yet; /v1/chat/completions may.";
+/// OpenAI's bounds of `metadata`.
+const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
+
+/// Answers one request; `body` is its parsed JSON.
+pub(crate) async fn create(app: Arc<App>, body: Value) -> Result<Response, ApiError> {
+    let fields = Fields::of_body(&body)?;
+    refuse_unsupported(&fields)?;
+    let tokenizer = app.engine.tokenizer();
+    let mut parameters = Parameters::read(&fields, &app.info, tokenizer.vocab_size())?;
+    parameters.choices = 1;
+    parameters.template.max_tokens = fields.count("max_output_tokens", 1, usize::MAX)?;
+    let top_logprobs = fields.count("top_logprobs", 0, MAX_LOGPROBS)?;
+    let with_logprobs = includes(&fields)? || top_logprobs.is_some_and(|count| count > 0);
+    parameters.template.logprobs = with_logprobs.then(|| top_logprobs.unwrap_or(0));
+
+    let instructions = fields.string("instructions")?;
+    let previous = fields.string("previous_response_id")?;
+    let mut conversation = match previous {
+        None => Vec::new(),
+        Some(id) => app.store.conversation(id).ok_or_else(|| {
+            let message = format!("Previous response with id '{}' not found.", shown(id));
+            ApiError::invalid(Some("previous_response_not_found"), message).at("previous_response_id")
+        })?,
+    };
+    conversation.extend(input(&fields)?);
+    // Instructions hold for this turn alone, so they are no part of what is remembered.
+    let system = instructions.map(|text| Message::new(Role::System, text));
+    let messages: Vec<Message> = system.into_iter().chain(conversation.iter().cloned()).collect();
+    let prompt = tokenizer::chat::prompt(tokenizer, &messages);
+    drop(messages);
+
+    let draft = Draft {
+        id: format!("resp_{}", unique_id()),
+        item: format!("msg_{}", unique_id()),
+        head: head(&fields, &app, &parameters)?,
+        store: fields.boolean("store")?.unwrap_or(true),
+        conversation,
+        with_logprobs,
+    };
+    let answers = Answers::submit(&app, parameters.requests(&prompt), 1, "input")?;
+    if parameters.stream {
+        return Ok(answers.stream(stream::ItemEvents::new(app, draft)));
+    }
+    let (completions, usage) = answers.gather().await?;
+    let Some(Completion { text, tokens, reason, .. }) = completions.into_iter().next() else {
+        return Err(ApiError::internal("The engine gave no answer."));
+    };
+    let logprobs = if with_logprobs { Logprobs::new(tokenizer, &tokens).json() } else { json!([]) };
+    let response = draft.ended(&app.store, text, logprobs, reason, usage);
+    Ok(Json(response).into_response())
+}
+
+/// `GET /v1/responses/{id}`.
+pub(crate) fn retrieve(app: &App, id: &str) -> Result<Response, ApiError> {
+    let response = app.store.response(id).ok_or_else(|| unknown(id))?;
+    Ok(Json(&*response).into_response())
+}
+
+/// `DELETE /v1/responses/{id}`.
+pub(crate) fn delete(app: &App, id: &str) -> Result<Response, ApiError> {
+    if !app.store.forget(id) {
+        return Err(unknown(id));
+    }
+    Ok(Json(json!({ "id": id, "object": "response", "deleted": true })).into_response())
+}
+
+fn unknown(id: &str) -> ApiError {
+    let message = format!("Response with id '{}' not found.", shown(id));
+    ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("response_not_found"), message)
+}
+
+fn shown(id: &str) -> String {
+    id.chars().take(100).collect()
+}
+
+/// A response that is being written.
+struct Draft {
+    id: String,
+    /// Of the message that is its one item.
+    item: String,
+    /// Everything that is known before the first token.
+    head: Map<String, Value>,
+    store: bool,
+    /// What is remembered of the turns before, and of this one's input.
+    conversation: Vec<Message>,
+    with_logprobs: bool,
+}
+
+impl Draft {
+    /// The whole object, as it is now.
+    fn response(&self, status: &str, output: Value, usage: Option<WireUsage>) -> Value {
+        let mut response = self.head.clone();
+        response.insert("id".into(), json!(self.id));
+        response.insert("status".into(), json!(status));
+        response.insert("output".into(), output);
+        if let Some(usage) = usage {
+            response.insert("usage".into(), usage.of_response());
+        }
+        Value::Object(response)
+    }
+
+    /// The message, with nothing in it or with its text.
+    fn message(&self, status: &str, content: Option<Value>) -> Value {
+        let content: Vec<Value> = content.into_iter().collect();
+        json!({ "id": self.item, "type": "message", "status": status, "role": "assistant", "content": content })
+    }
+
+    /// The finished object, put into the store if that was asked for.
+    fn ended(
+        mut self,
+        store: &Store,
+        text: String,
+        logprobs: Value,
+        reason: FinishReason,
+        usage: WireUsage,
+    ) -> Value {
+        let status = status(reason);
+        if reason == FinishReason::Length {
+            self.head.insert("incomplete_details".into(), json!({ "reason": "max_output_tokens" }));
+        } else {
+            self.head.insert("completed_at".into(), json!(unix_seconds()));
+        }
+        let message = self.message(status, Some(part(&text, logprobs)));
+        let response = self.response(status, json!([message]), Some(usage));
+        if self.store {
+            self.conversation.push(Message::new(Role::Assistant, text));
+            store.keep(&self.id, self.conversation, response.clone());
+        }
+        response
+    }
+}
+
+fn status(reason: FinishReason) -> &'static str {
+    if reason == FinishReason::Length { "incomplete" } else { "completed" }
+}
+
+fn part(text: &str, logprobs: Value) -> Value {
+    json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": logprobs })
+}
+
+/// What the object says of the request; OpenAI's clients expect every key.
+fn head(fields: &Fields, app: &App, parameters: &Parameters) -> Result<Map<String, Value>, ApiError> {
+    let sampling = &parameters.template.sampling;
+    let given = |name: &str| fields.value(name).cloned().unwrap_or(Value::Null);
+    let head = json!({
+        "id": null,
+        "object": "response",
+        "created_at": unix_seconds(),
+        "status": null,
+        "background": false,
+        "completed_at": null,
+        "error": null,
+        "incomplete_details": null,
+        "instructions": given("instructions"),
+        "max_output_tokens": given("max_output_tokens"),
+        "max_tool_calls": null,
+        "model": app.info.model,
+        "output": [],
+        "parallel_tool_calls": true,
+        "previous_response_id": given("previous_response_id"),
+        "reasoning": { "effort": null, "summary": null },
+        "service_tier": "default",
+        "store": fields.boolean("store")?.unwrap_or(true),
+        "temperature": round(sampling.temperature),
+        "text": { "format": { "type": "text" } },
+        "tool_choice": "auto",
+        "tools": [],
+        "top_logprobs": parameters.template.logprobs.unwrap_or(0),
+        "top_p": round(sampling.top_p),
+        "truncation": "disabled",
+        "usage": null,
+        "user": fields.string("user")?,
+        "metadata": metadata(fields)?,
+    });
+    match head {
+        Value::Object(head) => Ok(head),
+        _ => Ok(Map::new()),
+    }
+}
+
+/// As the client wrote it: 0.6, not the nearest f32's 0.6000000238418579.
+fn round(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, |value| json!(value))
+}
+
+fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
+    refuse(fields, "tools", &[], NO_TOOLS)?;
+    refuse(fields, "tool_choice", &["none", "auto"], NO_TOOLS)?;
+    refuse(fields, "background", &[], "Responses are written while the client waits.")?;
+    refuse(fields, "conversation", &[], "Use 'previous_response_id'.")?;
+    refuse(fields, "prompt", &[], "This server keeps no prompts.")?;
+    refuse(fields, "truncation", &["disabled"], "Only 'disabled' is supported.")?;
+    refuse(fields, "context_management", &[], "Use 'previous_response_id', or send what should stay.")?;
+    if fields
+        .object("reasoning")?
+        .is_some_and(|reasoning| reasoning.entries().any(|(_, value)| !value.is_null()))
+    {
+        return Err(ApiError::unsupported("reasoning", "This model does not reason apart from its answer."));
+    }
+    let Some(text) = fields.object("text")? else { return Ok(()) };
+    refuse(&text, "verbosity", &["medium"], "The model knows no verbosity; ask for it in words.")?;
+    let Some(format) = text.object("format")? else { return Ok(()) };
+    match format.string("type")?.ok_or_else(|| format.missing("type"))? {
+        "text" => Ok(()),
+        kind @ ("json_schema" | "json_object") => {
+            let why = format!("Only the type 'text' is supported here, not '{kind}'.");
+            Err(ApiError::unsupported("text.format", &why))
+        }
+        other => Err(wrong_value("text.format.type", other, &["text"])),
+    }
+}
+
+/// Whether log-probabilities are among what should be included.
+fn includes(fields: &Fields) -> Result<bool, ApiError> {
+    const LOGPROBS: &str = "message.output_text.logprobs";
+    let include = fields.strings("include", 16)?;
+    match include.iter().find(|what| *what != LOGPROBS) {
+        Some(other) => Err(wrong_value("include", other, &[LOGPROBS])),
+        None => Ok(!include.is_empty()),
+    }
+}
+
+fn metadata(fields: &Fields) -> Result<Value, ApiError> {
+    let (most, key_length, value_length) = MAX_METADATA;
+    let Some(object) = fields.object("metadata")? else { return Ok(json!({})) };
+    if object.entries().count() > most {
+        let message = format!("Invalid 'metadata': too many entries. Expected at most {most}.");
+        return Err(ApiError::invalid(Some("object_above_max_properties"), message).at("metadata"));
+    }
+    for (key, value) in object.entries() {
+        let path = format!("metadata.{}", key.chars().take(key_length).collect::<String>());
+        let Value::String(text) = value else { return Err(wrong_type(&path, "a string", value)) };
+        if key.chars().count() > key_length || text.chars().count() > value_length {
+            let message = format!(
+                "Invalid '{path}': a key has at most {key_length} characters, a value {value_length}."
+            );
+            return Err(ApiError::invalid(Some("string_above_max_length"), message).at("metadata"));
+        }
+    }
+    Ok(fields.value("metadata").cloned().unwrap_or(Value::Null))
+}
+
+/// The messages of `input`: a text, or a list of items.
+fn input(fields: &Fields) -> Result<Vec<Message>, ApiError> {
+    match fields.required("input")? {
+        Value::String(text) => Ok(vec![Message::new(Role::User, text.as_str())]),
+        Value::Array(items) if items.is_empty() => {
+            let message = "Invalid 'input': empty array. Expected at least one item.";
+            Err(ApiError::invalid(Some("empty_array"), message).at("input"))
+        }
+        Value::Array(items) => {
+            let item = |(index, value)| item(&Fields::of_value(value, format!("input[{index}]"))?);
+            items.iter().enumerate().map(item).collect()
+        }
+        other => Err(wrong_type("input", "a string or an array of items", other)),
+    }
+}
+
+fn item(fields: &Fields) -> Result<Message, ApiError> {
+    match fields.string("type")?.unwrap_or("message") {
+        "message" => {}
+        "function_call" | "function_call_output" => {
+            return Err(ApiError::unsupported(fields.path("type"), NO_TOOLS));
+        }
+        "item_reference" => {
+            let why = "Items are not kept by themselves; use 'previous_response_id'.";
+            return Err(ApiError::unsupported(fields.path("type"), why));
+        }
+        other => return Err(wrong_value(&fields.path("type"), other, &["message"])),
+    }
+    let role = match fields.string("role")?.ok_or_else(|| fields.missing("role"))? {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        other => {
+            let roles = ["system", "developer", "user", "assistant"];
+            return Err(wrong_value(&fields.path("role"), other, &roles));
+        }
+    };
+    let path = fields.path("content");
+    let content = match fields.required("content")? {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let part = |(index, value)| text_of(&Fields::of_value(value, format!("{path}[{index}]"))?);
+            parts.iter().enumerate().map(part).collect::<Result<String, ApiError>>()?
+        }
+        other => return Err(wrong_type(&path, "a string or an array of parts", other)),
+    };
+    Ok(Message::new(role, content))
+}
+
+fn text_of(fields: &Fields) -> Result<String, ApiError> {
+    let name = match fields.string("type")?.ok_or_else(|| fields.missing("type"))? {
+        "input_text" | "output_text" => "text",
+        "refusal" => "refusal",
+        "input_image" | "input_file" | "input_audio" => {
+            return Err(ApiError::unsupported(fields.path("type"), TEXT_ONLY));
+        }
+        other => return Err(wrong_value(&fields.path("type"), other, &["input_text", "output_text"])),
+    };
+    Ok(fields.string(name)?.ok_or_else(|| fields.missing(name))?.to_string())
+}
