@@ -4,6 +4,7 @@
     python3 bench/train/run.py                     # both shapes, three rounds: about 40 minutes on two cores
     python3 bench/train/run.py --shapes small --rounds 1 --steps 6
     python3 bench/train/run.py --programs 'ours bf16' 'pytorch bf16 compiled'
+    python3 bench/train/run.py --isa avx2          # both sides as on a processor without AVX-512
     python3 bench/train/run.py --python PATH       # an interpreter that has torch, instead of a new environment
 
 Makes a virtual environment in bench/train/.venv on its first run, builds our release, and in each round runs every
@@ -26,6 +27,8 @@ PEERS = [(dtype, compiled) for dtype in ("f32", "bf16", "autocast") for compiled
 # f32 programs differ by rounding alone over the first steps: before any update, after one and after two. From then on
 # AdamW, which gives a gradient near zero as long a step as any other, makes differences of that rounding.
 COMPARED_LOSSES = 3
+# PyTorch's own kernels, oneDNN's and MKL's.
+HELD_TO_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 LOSS_TOLERANCE = {"f32": 2e-5, "bf16": 2e-2, "autocast": 2e-2}
 
 
@@ -82,6 +85,8 @@ def measure(arguments):
 
     threads = str(arguments.threads)
     extra = {"OMP_NUM_THREADS": threads} | ({"LD_PRELOAD": str(library)} if library else {})
+    if arguments.isa == "avx2":
+        extra |= HELD_TO_AVX2
     runs = {}
     for shape in arguments.shapes:
         steps = ["--shape", shape, "--threads", threads, "--steps", str(arguments.steps or {"small": 12, "wide": 5}.get(shape, 6))]
@@ -93,7 +98,7 @@ def measure(arguments):
             for program in programs if round_number % 2 == 0 else reversed(programs):
                 name, dtype, compiled = program
                 if name == "ours":
-                    result = last_json([ours, "--precision", dtype, *steps])
+                    result = last_json([ours, "--precision", dtype, *steps, *(["--isa", arguments.isa] if arguments.isa else [])])
                 else:
                     compile_option = ["--compile"] if compiled else []
                     result = last_json([python, HERE / "peer.py", "--dtype", dtype, *compile_option, *steps], extra)
@@ -144,6 +149,7 @@ def main():
     parser.add_argument("--python", help="an interpreter that has torch")
     parser.add_argument("--programs", nargs="+", metavar="LABEL",
                         help="these alone, at least one of each side, as in: 'ours bf16' 'pytorch bf16 compiled'")
+    parser.add_argument("--isa", choices=["avx2"], help="hold both sides to an older processor's instructions")
     parser.add_argument("--all", action="store_true", help="also our bf16 where the processor has no instruction for it")
     arguments = parser.parse_args()
     if arguments.steps is not None and arguments.steps < 5:
@@ -166,7 +172,7 @@ def main():
               f"{figure['memory_ratio']:.2f} of the memory")
     versions = sorted({result["version"] for key, results in runs.items() if key[1] == "pytorch" for result in results})
     print(json.dumps(dict(
-        bench="train", processor=processor(), threads=arguments.threads, rounds=arguments.rounds,
+        bench="train", processor=processor(), threads=arguments.threads, rounds=arguments.rounds, isa=arguments.isa,
         pytorch=versions, losses_agree=sound, shapes=figures,
     )))
     sys.exit(0 if sound else 1)

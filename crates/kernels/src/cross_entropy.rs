@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::buffer::Buffer;
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use crate::isa;
-use crate::kept::{Bf16Buffer, Values, bf16, nearest, widened};
+use crate::kept::{Values, as_bf16, bf16, nearest, widened};
 use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
 use crate::meter::{self, Cost, Operation, Pass};
 use crate::quant;
@@ -85,8 +85,8 @@ const ROWS: usize = 512;
 /// Tokens of a chunk where the vocabulary is cut: the more, the less often the output matrix is read.
 const MOST_ROWS: usize = 4096;
 
-/// Most logits in f32 at once where they are held in bf16, 4 MiB.
-const PIECE: usize = 1 << 20;
+/// Most logits in f32 at once where they are held in bf16, 2 MiB.
+const PIECE: usize = 1 << 19;
 
 /// Buffers for one chunk, made once.
 pub struct Scratch {
@@ -94,9 +94,10 @@ pub struct Scratch {
     columns: usize,
     /// Columns of a piece; all of a part where logits are held in f32.
     piece: usize,
-    logits: Buffer,
-    /// A part's exponentials, and then their gradients; empty where `logits` has them.
-    held: Bf16Buffer,
+    /// Whether a part's exponentials, and then their gradients, are held in bf16 behind a piece's logits.
+    rounds: bool,
+    /// A piece's logits in f32, and what is held in bf16.
+    memory: Buffer,
     /// For each token and piece, what its exponentials are relative to.
     marks: Buffer,
     hidden: Buffer,
@@ -127,12 +128,27 @@ impl Scratch {
 
     /// [`Scratch::rounding`] with at most `most` logits held at once and at most `piece` of them in f32.
     pub fn rounding_pieces(most: usize, piece: usize, tokens: usize, dim: usize, vocab_size: usize) -> Self {
-        let mut scratch = Self { logits: Buffer::default(), ..Self::holding(most, tokens, dim, vocab_size) };
+        let mut scratch = Self { memory: Buffer::default(), ..Self::holding(most, tokens, dim, vocab_size) };
+        scratch.rounds = true;
         scratch.piece = (piece / scratch.rows / 64 * 64).max(64).min(scratch.columns);
-        scratch.logits = Buffer::zeros(scratch.rows * scratch.piece);
-        scratch.held = Bf16Buffer::zeros(scratch.rows * scratch.columns);
+        scratch.memory = Buffer::zeros(scratch.logits_len() + (scratch.rows * scratch.columns).div_ceil(2));
         scratch.marks = Buffer::zeros(scratch.rows * scratch.columns.div_ceil(scratch.piece));
         scratch
+    }
+
+    /// The same with at least `len` values of [`Scratch::memory`].
+    pub fn with_memory(self, len: usize) -> Self {
+        if self.memory.len() >= len { self } else { Self { memory: Buffer::zeros(len), ..self } }
+    }
+
+    /// Memory that nothing is kept in between two calls, for others to use.
+    pub fn memory(&mut self) -> &mut [f32] {
+        &mut self.memory
+    }
+
+    /// Values of a piece's logits, in whole cache lines.
+    fn logits_len(&self) -> usize {
+        (self.rows * self.piece).next_multiple_of(16)
     }
 
     /// [`Scratch::new`] for at most `most` logits at once, or one narrow part of the vocabulary if that is more.
@@ -149,8 +165,8 @@ impl Scratch {
             rows,
             columns,
             piece: columns,
-            logits: Buffer::zeros(rows * columns),
-            held: Bf16Buffer::default(),
+            rounds: false,
+            memory: Buffer::zeros((rows * columns).next_multiple_of(16)),
             marks: Buffer::default(),
             hidden: Buffer::zeros(rows * dim),
             gradient: Buffer::zeros(rows * dim),
@@ -161,10 +177,8 @@ impl Scratch {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let floats = [&self.logits, &self.marks, &self.hidden, &self.gradient].map(|buffer| buffer.len());
-        4 * (floats.iter().sum::<usize>() + self.active.capacity())
-            + self.held.bytes()
-            + size_of::<State>() * self.states.len()
+        let floats = [&self.memory, &self.marks, &self.hidden, &self.gradient].map(|buffer| buffer.len());
+        4 * (floats.iter().sum::<usize>() + self.active.capacity()) + size_of::<State>() * self.states.len()
     }
 }
 
@@ -186,7 +200,10 @@ pub fn cross_entropy(
         cost(active, vocab_size, scratch.columns, gradients.is_some())
     });
     losses.fill(0.0);
-    let Scratch { rows, columns, piece, logits, held, marks, hidden, gradient, states, active } = scratch;
+    let logits_len = scratch.logits_len();
+    let Scratch { rows, columns, piece, rounds, memory, marks, hidden, gradient, states, active } = scratch;
+    let (logits, held) = memory.split_at_mut(logits_len);
+    let held = if *rounds { as_bf16(held) } else { &mut [] };
     active.clear();
     active.extend((0..tokens as u32).filter(|&token| input.weights[token as usize] != 0.0));
     if let Some(gradients) = &mut gradients
@@ -476,11 +493,10 @@ mod tests {
     #[test]
     fn a_large_vocabulary_s_logits_are_never_held() {
         let scratch = Scratch::new(8192, 2048, 128_256);
-        assert!(scratch.logits.len() <= LOGITS && scratch.rows == MOST_ROWS && scratch.columns < 128_256);
+        assert!(scratch.memory.len() <= LOGITS && scratch.rows == MOST_ROWS && scratch.columns < 128_256);
         let rounding = Scratch::rounding(8192, 2048, 128_256);
         assert_eq!((rounding.rows, rounding.columns), (scratch.rows, scratch.columns));
-        let held = rounding.held.bytes() + 4 * rounding.logits.len();
-        assert!(held < 4 * scratch.logits.len() * 2 / 3 && rounding.logits.len() <= PIECE);
+        assert!(rounding.memory.len() < scratch.memory.len() * 2 / 3 && rounding.logits_len() <= PIECE);
         let small = Scratch::new(2048, 256, 4096);
         assert_eq!((small.rows, small.columns), (ROWS, 4096));
     }

@@ -86,6 +86,11 @@ impl Values<'_> {
     }
 }
 
+/// The memory of f32 values as that of twice as many bf16.
+pub(crate) fn as_bf16(memory: &mut [f32]) -> &mut [bf16] {
+    bytemuck::cast_slice_mut::<f32, u16>(memory).reinterpret_cast_mut()
+}
+
 /// To the nearest bf16, ties to even; a NaN stays one.
 #[inline(always)]
 pub fn nearest(value: f32) -> bf16 {

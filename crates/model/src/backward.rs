@@ -14,6 +14,7 @@ use crate::forward::{
 };
 use crate::group::{Group, Solo};
 use crate::parameters::Parameters;
+use crate::phases::Backward;
 use crate::recompute::Again;
 use crate::weights::Layout;
 use crate::workspace::{Activations, activations, attention_shape};
@@ -127,11 +128,10 @@ fn block(
         shared,
         x: stream,
         normed,
-        hidden,
         dx,
         dnormed,
-        dattention,
-        dqkv,
+        output,
+        phases,
         positions,
         table,
         norm_partial,
@@ -139,7 +139,8 @@ fn block(
         ..
     } = workspace;
     let again = saved[index].again;
-    let (kept_x, activations) = activations(saved.get_mut(index), shared);
+    let Backward { working, hidden, dattention, dqkv } = phases.backward(output.memory());
+    let (kept_x, activations) = activations(saved.get_mut(index), shared, working);
     let Activations {
         attention_inverse_rms,
         qkv,

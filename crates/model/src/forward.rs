@@ -14,6 +14,7 @@ use kernels::{attention, cross_entropy, quant, reduce, rms_norm, rope, swiglu};
 use crate::group::{Group, Solo};
 use crate::low_rank::LowRank;
 use crate::parameters::Parameters;
+use crate::phases::Forward;
 use crate::weights::{LayerRanges, Layout};
 use crate::workspace::{Activations, activations, attention_shape};
 use crate::{Batch, Config, Error, Workspace};
@@ -99,7 +100,7 @@ pub fn stage(
     let layout = parameters.layout();
     batch.validate(config)?;
     workspace.prepare(batch);
-    let Workspace { saved, shared, x, normed, hidden, positions, table, seq_len, .. } = workspace;
+    let Workspace { saved, shared, x, normed, output, phases, positions, table, seq_len, .. } = workspace;
     match stream {
         None => parameters.embed(&layout, x, &batch.inputs),
         Some(stream) => {
@@ -108,7 +109,8 @@ pub fn stage(
         }
     }
     for index in 0..config.layers {
-        let (kept_x, activations) = activations(saved.get_mut(index), shared);
+        let Forward { working, hidden } = phases.forward(output.memory());
+        let (kept_x, activations) = activations(saved.get_mut(index), shared, working);
         let Activations {
             attention_inverse_rms,
             qkv,

@@ -15,6 +15,7 @@ pub mod infer;
 mod low_rank;
 pub mod parameters;
 pub mod peft;
+mod phases;
 pub mod recompute;
 pub mod weights;
 pub mod workspace;

@@ -7,6 +7,7 @@ use kernels::gemm::Precision;
 use kernels::kept::{Bf16Buffer, bf16};
 use kernels::{cross_entropy, rms_norm, rope};
 
+use crate::phases::{Phases, Working};
 use crate::recompute::{Again, Recompute};
 use crate::{Batch, Config};
 
@@ -131,21 +132,14 @@ pub(crate) struct RoundedActivations<'a> {
 pub(crate) fn activations<'a>(
     own: Option<&'a mut Saved>,
     shared: &'a mut Saved,
+    working: Working<'a>,
 ) -> (&'a mut [f32], Activations<'a>) {
     fn choose<'a, T>(own: &'a mut [T], shared: &'a mut [T]) -> &'a mut [T] {
         if own.is_empty() { shared } else { own }
     }
-    let Saved {
-        attention_inverse_rms,
-        qkv,
-        attention,
-        log_sums,
-        middle,
-        ffn_inverse_rms,
-        gate_up,
-        rounded: shared_rounded,
-        ..
-    } = shared;
+    let Saved { attention_inverse_rms, log_sums, middle, ffn_inverse_rms, rounded: shared_rounded, .. } =
+        shared;
+    let Working { qkv, attention, gate_up } = working;
     let Some(own) = own else {
         let rounded = RoundedActivations::default();
         let activations = Activations {
@@ -193,7 +187,7 @@ pub struct Workspace {
     pub(crate) rounds: bool,
     /// What each layer keeps; empty in a workspace for the forward alone.
     pub(crate) saved: Vec<Saved>,
-    /// What the layers do not keep, written by each in turn.
+    /// What the layers do not keep, written by each in turn, as far as it is not in `output`'s memory.
     pub(crate) shared: Saved,
     /// `[T, D]`: the residual stream. Where layers round, a backward has a layer's input here, or its middle.
     pub(crate) x: Buffer,
@@ -201,20 +195,16 @@ pub struct Workspace {
     pub(crate) normed: Buffer,
     /// `[T]`.
     pub(crate) final_inverse_rms: Buffer,
-    /// `[T, F]`: SwiGLU's output, and its gradient.
-    pub(crate) hidden: Buffer,
     /// `[T, D]`: gradient of the residual stream.
     pub(crate) dx: Buffer,
     /// `[T, D]`: gradient of a normalised input.
     pub(crate) dnormed: Buffer,
-    /// `[T, H C]`.
-    pub(crate) dattention: Buffer,
-    /// `[T, (H + 2K) C]`.
-    pub(crate) dqkv: Buffer,
     /// `[T]`.
     pub(crate) losses: Buffer,
     pub(crate) norm_partial: Buffer,
+    /// What a layer works in lies in this one's memory: no layer runs while the output layer does.
     pub(crate) output: cross_entropy::Scratch,
+    pub(crate) phases: Phases,
     /// Weight of the z-loss that a pass adds to each token's cross-entropy; 0 at first.
     pub z_loss: f32,
 }
@@ -289,8 +279,11 @@ impl Workspace {
             let rounded = Kept { x: !x, middle: all.middle && !middle, ..all };
             Saved::new(config, tokens, again, plain, rounded)
         };
-        let gate_up = rounds && layers.iter().any(|again| again.feed_forward());
-        let shared_rounded = Kept { gate_up, ..Kept::default() };
+        let again = layers.iter().any(|again| again.feed_forward());
+        let shared_rounded = Kept { gate_up: rounds && again, ..Kept::default() };
+        let phases = Phases::new(config, tokens, shared.attention, shared.gate_up, again, backward);
+        let shared = Kept { attention: false, gate_up: false, ..shared };
+        let output = if rounds { cross_entropy::Scratch::rounding } else { cross_entropy::Scratch::new };
         Self {
             rows,
             seq_len,
@@ -302,26 +295,20 @@ impl Workspace {
             x: buffer(config.dim),
             normed: buffer(config.dim),
             final_inverse_rms: buffer(1),
-            hidden: buffer(config.ffn_dim),
             dx: for_backward(config.dim),
             dnormed: for_backward(config.dim),
-            dattention: for_backward(config.attention_dim()),
-            dqkv: for_backward(config.qkv_dim()),
             losses: buffer(1),
             norm_partial: Buffer::zeros(if backward { rms_norm::partial_len(tokens, config.dim) } else { 0 }),
-            output: if rounds {
-                cross_entropy::Scratch::rounding(tokens, config.dim, config.vocab_size)
-            } else {
-                cross_entropy::Scratch::new(tokens, config.dim, config.vocab_size)
-            },
+            output: output(tokens, config.dim, config.vocab_size).with_memory(phases.len()),
+            phases,
             z_loss: 0.0,
         }
     }
 
     /// Bytes held by the buffers; the rotary table is not counted.
     pub fn bytes(&self) -> usize {
-        let Self { x, normed, final_inverse_rms, hidden, dx, dnormed, dattention, dqkv, .. } = self;
-        let buffers = [x, normed, final_inverse_rms, hidden, dx, dnormed, dattention, dqkv];
+        let Self { x, normed, final_inverse_rms, dx, dnormed, .. } = self;
+        let buffers = [x, normed, final_inverse_rms, dx, dnormed];
         let floats = buffers.iter().map(|buffer| buffer.len()).sum::<usize>()
             + self.losses.len()
             + self.norm_partial.len();

@@ -12,6 +12,7 @@ mod shared;
 
 use std::time::{Duration, Instant};
 
+use kernels::isa::{self, Isa};
 use model::Weights;
 use model::recompute::{Again, Recompute};
 use serde_json::json;
@@ -30,13 +31,14 @@ struct Arguments {
     warm: usize,
     threads: usize,
     recompute: Recompute,
+    /// What kernels are held to; the processor's best otherwise.
+    isa: Isa,
     tokens: Option<(usize, usize)>,
 }
 
 fn main() -> Result<(), Failure> {
     let arguments = arguments()?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build()?;
-    let line = pool.install(|| measure(&arguments))?;
+    let line = isa::with(arguments.isa, arguments.threads, || measure(&arguments))?;
     println!("{line}");
     Ok(())
 }
@@ -49,6 +51,7 @@ fn arguments() -> Result<Arguments, Failure> {
         warm: 2,
         threads: std::thread::available_parallelism()?.get(),
         recompute: Recompute::default(),
+        isa: isa::detected(),
         tokens: None,
     };
     let mut words = std::env::args().skip(1);
@@ -63,6 +66,11 @@ fn arguments() -> Result<Arguments, Failure> {
             "--recompute" => {
                 let words: Result<Vec<Again>, _> = value.split(',').map(str::parse).collect();
                 arguments.recompute = Recompute::repeated(words?).ok_or("--recompute needs a word")?;
+            }
+            "--isa" => {
+                let known = |isa: &Isa| format!("{isa:?}").eq_ignore_ascii_case(&value);
+                let found = isa::available().find(known);
+                arguments.isa = found.ok_or_else(|| format!("this processor has no {value}"))?;
             }
             "--tokens" => arguments.tokens = Some(rows_and_length(&value)?),
             _ => return Err(format!("there is no option {option}").into()),
@@ -109,7 +117,7 @@ fn measure(arguments: &Arguments) -> Result<serde_json::Value, Failure> {
         "version": env!("CARGO_PKG_VERSION"),
         "shape": arguments.shape,
         "dtype": dtype(stepper.precision()),
-        "instructions": format!("{:?}", kernels::isa::detected()),
+        "instructions": format!("{:?}", isa::current()),
         "threads": arguments.threads,
         "parameters": weights.data.len(),
         "tokens_per_second": tokens / median,

@@ -27,8 +27,8 @@ const MOST_ROWS: usize = 1024;
 /// A right operand of so few words, 16 MiB, is read again from a cache for every item: then each item has its own rows,
 /// which it packs when it needs them.
 const CACHED_WORDS: usize = 4 << 20;
-/// Words of a slab of K that are not too many for any product: 8 MiB.
-const SLAB_WORDS: usize = 2 << 20;
+/// Words of a slab of K that are not too many for any product: 4 MiB.
+const SLAB_WORDS: usize = 1 << 20;
 /// Values of K of all strips that a thread packs at a time, where those of one value of K lie side by side.
 const SLICE: usize = 32;
 /// From so many values on, C goes past the caches when it is complete: it would push everything else out of them.
