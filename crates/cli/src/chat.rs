@@ -158,7 +158,7 @@ impl Talk {
         let mut written = Ok(());
         for event in events.iter() {
             match event {
-                Event::Prompt(_) => {}
+                Event::Prompt(_) | Event::Embedding(_) => {}
                 Event::Token(token) => {
                     answer.push_str(&token.text);
                     written = write(&token.text);

@@ -12,7 +12,7 @@ use tokenizer::Tokenizer;
 use crate::constraint::{Grammars, Guide};
 use crate::pages::Pages;
 use crate::scheduler::{Command, Scheduler, Submission};
-use crate::{Completion, Constraint, Error, Event, Forward, Request, Settings, Token};
+use crate::{Completion, Constraint, Error, Event, Forward, Pooling, Request, Settings, Token, Usage};
 
 /// A running engine. Clones share it.
 ///
@@ -216,6 +216,13 @@ impl Engine {
         Err(Error::Stopped)
     }
 
+    /// Vectors of prompts, all read together; each is of length 1, beside what it cost. Errors as [`Engine::complete`].
+    pub fn embed(&self, prompts: Vec<Vec<u32>>, pooling: Pooling) -> Vec<Result<(Vec<f32>, Usage), Error>> {
+        let request = |prompt| Request { embedding: Some(pooling), ..Request::new(prompt) };
+        let completions = self.complete_all(prompts.into_iter().map(request).collect());
+        completions.into_iter().map(|answer| answer.map(|answer| (answer.embedding, answer.usage))).collect()
+    }
+
     /// Runs all requests together and waits for them; the answers are in the order of the requests. The bound on the
     /// queue does not apply.
     pub fn complete_all(&self, requests: Vec<Request>) -> Vec<Result<Completion, Error>> {
@@ -296,7 +303,7 @@ impl Engine {
             return Err(Error::EmptyPrompt);
         }
         let context = self.inner.context;
-        let max_tokens = request.max_tokens.unwrap_or(1);
+        let max_tokens = if request.embedding.is_some() { 0 } else { request.max_tokens.unwrap_or(1) };
         if prompt_tokens.saturating_add(max_tokens) > context {
             return Err(Error::ContextLength { prompt_tokens, max_tokens, context });
         }
@@ -304,7 +311,7 @@ impl Engine {
             return Err(Error::UnknownToken { position, token: request.prompt[position], vocab_size });
         }
         let mut faults = request.sampling.faults(vocab_size);
-        if request.max_tokens == Some(0) && request.prompt_logprobs.is_none() {
+        if request.max_tokens == Some(0) && request.prompt_logprobs.is_none() && request.embedding.is_none() {
             faults.push(
                 "`max_tokens` is 0 and must be at least 1, unless the prompt's log-probabilities are asked for"
                     .into(),
@@ -376,6 +383,7 @@ impl Sink for Indexed {
 #[derive(Default)]
 struct Partial {
     prompt: Vec<Token>,
+    embedding: Vec<f32>,
     tokens: Vec<Token>,
 }
 
@@ -384,11 +392,21 @@ impl Partial {
     fn collect(&mut self, event: Event) -> Option<Result<Completion, Error>> {
         match event {
             Event::Prompt(tokens) => self.prompt = tokens,
+            Event::Embedding(values) => self.embedding = values,
             Event::Token(token) => self.tokens.push(token),
             Event::Done { reason, stopped_by, usage, timing } => {
-                let Partial { prompt, tokens } = std::mem::take(self);
+                let Partial { prompt, embedding, tokens } = std::mem::take(self);
                 let text = tokens.iter().map(|token| token.text.as_str()).collect();
-                return Some(Ok(Completion { prompt, text, tokens, reason, stopped_by, usage, timing }));
+                return Some(Ok(Completion {
+                    prompt,
+                    embedding,
+                    text,
+                    tokens,
+                    reason,
+                    stopped_by,
+                    usage,
+                    timing,
+                }));
             }
             Event::Failed(error) => return Some(Err(error)),
         }

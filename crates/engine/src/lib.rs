@@ -7,6 +7,7 @@
 
 pub mod bench;
 mod constraint;
+mod embedding;
 mod emit;
 mod engine;
 mod error;
@@ -19,6 +20,7 @@ mod scheduler;
 mod settings;
 
 pub use crate::constraint::Constraint;
+pub use crate::embedding::Pooling;
 pub use crate::engine::{Engine, Events, Sink, Stats};
 pub use crate::error::Error;
 pub use crate::forward::{Forward, Outputs, Segment, Wanted};

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use crate::{Constraint, Error, Sampling};
+use crate::{Constraint, Error, Pooling, Sampling};
 
 /// One sequence to continue.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Request {
     /// Tokens to continue, `<|begin_of_text|>` included; see `tokenizer::chat::prompt`.
     pub prompt: Vec<u32>,
-    /// Most tokens to generate; `None`: as many as the context still holds. 0 only with [`Request::prompt_logprobs`].
+    /// Most tokens to generate; `None`: as many as the context still holds. 0 only with [`Request::prompt_logprobs`],
+    /// and meant whatever it says with [`Request::embedding`].
     pub max_tokens: Option<usize>,
     /// How a token is chosen from the model's scores.
     pub sampling: Sampling,
@@ -26,6 +27,8 @@ pub struct Request {
     /// What the answer must be. The scores of tokens that it rules out are taken away after the penalties and the bias,
     /// before the temperature; log-probabilities are the model's own, before that.
     pub constraint: Option<Constraint>,
+    /// Asks for a vector of the prompt instead of an answer.
+    pub embedding: Option<Pooling>,
 }
 
 impl Request {
@@ -47,6 +50,8 @@ pub enum Event {
     /// The prompt with the log-probability of each token, the first excepted, which follows nothing. Sent once, where
     /// [`Request::prompt_logprobs`] asks for it.
     Prompt(Vec<Token>),
+    /// The prompt's vector, of length 1, where [`Request::embedding`] asks for it.
+    Embedding(Vec<f32>),
     /// One more token of the answer.
     Token(Token),
     /// The answer is complete.
@@ -136,6 +141,8 @@ pub struct Timing {
 pub struct Completion {
     /// The prompt's tokens with their log-probabilities, if these were asked for.
     pub prompt: Vec<Token>,
+    /// The prompt's vector, if it was asked for.
+    pub embedding: Vec<f32>,
     /// The text.
     pub text: String,
     /// Its tokens, with their log-probabilities if these were asked for.

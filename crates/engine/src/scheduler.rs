@@ -10,14 +10,16 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
 use tokenizer::{StreamDecoder, Tokenizer};
 
 use crate::constraint::Guide;
+use crate::embedding::{Pooled, Pooling};
 use crate::emit::Emitter;
 use crate::engine::Counters;
 use crate::pages::{Pages, Table};
 use crate::prompt::PromptScores;
-use crate::sampling::Sampler;
+use crate::sampling::{Choice, Fault, Sampler};
 use crate::{
     Error, Event, FinishReason, Forward, Request, Segment, Settings, Sink, StopCause, Timing, Token, Usage,
     Wanted,
@@ -88,7 +90,8 @@ impl<F: Forward> Scheduler<F> {
         while self.take_commands() {
             self.drop_abandoned();
             self.admit();
-            self.step();
+            // In rayon's pool, so that the many short operations of a step need not wake it one by one.
+            rayon::scope(|_| self.step());
         }
     }
 
@@ -169,8 +172,9 @@ impl<F: Forward> Scheduler<F> {
             let Some(next) = self.waiting.front() else { break };
             let prompt = &next.request.prompt;
             let most = next.request.max_tokens.unwrap_or(usize::MAX).min(self.context - prompt.len());
-            // The last token that is generated is never read. To score a prompt, all of it is.
-            let known = if next.request.prompt_logprobs.is_some() { &[] } else { &prompt[..] };
+            let most = if next.request.embedding.is_some() { 0 } else { most };
+            // The last token that is generated is never read.
+            let known = if reads_all(&next.request) { &[] } else { &prompt[..] };
             let Some(table) = self.pages.admit(known, prompt.len() + most.max(1) - 1) else { break };
             let Some(submission) = self.waiting.pop_front() else { break };
             let mut sequence = Sequence::new(*submission, &self.tokenizer, table, most);
@@ -188,9 +192,8 @@ impl<F: Forward> Scheduler<F> {
         }
         let segments: Vec<Segment> = stepped
             .iter()
-            .map(|&Stepped { index, count, rows, .. }| {
+            .map(|&Stepped { index, count, wanted, .. }| {
                 let Sequence { tokens, read, table, .. } = &self.running[index];
-                let wanted = Wanted::Logits(rows);
                 Segment { tokens: &tokens[*read..*read + count], first: *read, pages: &table.pages, wanted }
             })
             .collect();
@@ -199,9 +202,14 @@ impl<F: Forward> Scheduler<F> {
                 stepped.iter().for_each(|stepped| self.running[stepped.index].fail(error.clone()));
             }
             Ok(outputs) => {
-                let vocab_size = self.model.vocab_size();
-                let mut logits = outputs.logits;
-                for &Stepped { index, count, rows, last } in &stepped {
+                let (vocab_size, known) = (self.model.vocab_size(), self.tokenizer.vocab_size());
+                let shown: usize = stepped.iter().map(|stepped| stepped.rows().1).sum();
+                let width = outputs.hidden.len().checked_div(shown).unwrap_or(0);
+                let (mut logits, mut hidden) = (outputs.logits, &*outputs.hidden);
+                let mut due = Vec::new();
+                for stepped in &stepped {
+                    let &Stepped { index, count, last, .. } = stepped;
+                    let (rows, shown) = stepped.rows();
                     let sequence = &mut self.running[index];
                     if !sequence.answering() {
                         self.counters.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
@@ -210,16 +218,19 @@ impl<F: Forward> Scheduler<F> {
                     self.pages.learn(&mut sequence.table, &sequence.tokens[..sequence.read]);
                     let own;
                     (own, logits) = logits.split_at_mut(rows * vocab_size);
-                    sequence.score_prompt(own, count, (vocab_size, self.tokenizer.vocab_size()));
-                    if last && !sequence.done {
+                    sequence.score_prompt(own, count, (vocab_size, known));
+                    let states;
+                    (states, hidden) = hidden.split_at(shown * width);
+                    if let Some(pooled) = &mut sequence.pooled {
+                        pooled.add(states, width);
+                    }
+                    if last && !sequence.done && sequence.begin() {
                         // A model may score more tokens than there are, for the sake of its shapes.
-                        let row = &mut own[(rows - 1) * vocab_size..][..self.tokenizer.vocab_size()];
-                        if sequence.begin() {
-                            sequence.next(&self.tokenizer, row);
-                            self.counters.completion_tokens.fetch_add(1, Ordering::Relaxed);
-                        }
+                        due.push((index, &mut own[(rows - 1) * vocab_size..][..known]));
                     }
                 }
+                self.counters.completion_tokens.fetch_add(due.len() as u64, Ordering::Relaxed);
+                choose(&mut self.running, due, &self.tokenizer);
             }
         }
         self.retire(|sequence| sequence.done);
@@ -234,8 +245,8 @@ impl<F: Forward> Scheduler<F> {
             let (older, rest) = self.running.split_at_mut(index);
             let sequence = &mut rest[0];
             let answering = sequence.answering();
-            let scored = sequence.prompt.is_some() && !answering;
-            if !answering && !scored {
+            let scored = sequence.prompt.is_some() && !answering && sequence.pooled.is_none();
+            if !answering && !reads_all(&sequence.request) {
                 let Sequence { table, tokens, prompt_tokens, .. } = sequence;
                 self.pages.adopt(table, &tokens[..*prompt_tokens]);
                 sequence.skip_known(&self.pages, &self.counters);
@@ -256,9 +267,13 @@ impl<F: Forward> Scheduler<F> {
             }
             self.pages.make_room(&mut sequence.table, sequence.read + count);
             let last = count == unread;
-            let rows = if scored { count } else { usize::from(last) };
             rows_left -= if scored { count } else { 0 };
-            stepped.push(Stepped { index, count, rows, last });
+            let wanted = match (&sequence.pooled, scored) {
+                (Some(_), _) => Wanted::Hidden,
+                (None, true) => Wanted::Logits(count),
+                (None, false) => Wanted::Logits(usize::from(last)),
+            };
+            stepped.push(Stepped { index, count, wanted, last });
         }
         stepped
     }
@@ -270,10 +285,38 @@ struct Stepped {
     index: usize,
     /// Tokens that are read.
     count: usize,
-    /// Of so many of them, the last ones, the scores are wanted.
-    rows: usize,
+    wanted: Wanted,
     /// They are its last: the next token can be chosen.
     last: bool,
+}
+
+impl Stepped {
+    /// Rows of logits and of hidden states.
+    fn rows(&self) -> (usize, usize) {
+        self.wanted.rows(self.count)
+    }
+}
+
+/// Whether every token of the prompt has to be read, whatever is kept of it: each is scored, or part of a mean.
+fn reads_all(request: &Request) -> bool {
+    request.prompt_logprobs.is_some() || request.embedding == Some(Pooling::Mean)
+}
+
+/// Chooses the next token of each sequence that is due, in rising order, from its scores. All choose at once: each has
+/// its own random numbers. What follows from their choices comes in order.
+fn choose(running: &mut [Sequence], due: Vec<(usize, &mut [f32])>, tokenizer: &Tokenizer) {
+    let mut due = due.into_iter().peekable();
+    let mut choosing = Vec::with_capacity(due.len());
+    for (index, sequence) in running.iter_mut().enumerate() {
+        if let Some((_, logits)) = due.next_if(|(next, _)| *next == index) {
+            choosing.push((index, &mut sequence.sampler, logits));
+        }
+    }
+    let chosen: Vec<(usize, Result<Choice, Fault>)> =
+        choosing.into_par_iter().map(|(index, sampler, logits)| (index, sampler.choose(logits))).collect();
+    for (index, choice) in chosen {
+        running[index].next(tokenizer, choice);
+    }
 }
 
 /// Most scores of prompts that a step may hold, of all sequences together.
@@ -308,6 +351,8 @@ struct Sequence {
     most: usize,
     /// Where the prompt's scores are asked for and not yet shown.
     prompt: Option<PromptScores>,
+    /// Where a vector of the prompt is asked for.
+    pooled: Option<Pooled>,
     sampler: Sampler,
     decoder: StreamDecoder,
     emitter: Emitter,
@@ -325,6 +370,7 @@ impl Sequence {
         let prompt = request.prompt_logprobs.map(|count| PromptScores::new(&tokens, count, tokenizer));
         Sequence {
             prompt,
+            pooled: request.embedding.map(Pooled::new),
             prompt_tokens: tokens.len(),
             emitter: Emitter::new(&request.stop),
             decoder: StreamDecoder::new(tokenizer),
@@ -376,8 +422,17 @@ impl Sequence {
         }
     }
 
-    /// The prompt has been read: shows its scores. False where nothing is to follow.
+    /// The prompt has been read: shows its scores or its vector. False where nothing is to follow.
     fn begin(&mut self) -> bool {
+        if let Some(pooled) = &self.pooled {
+            let Some(values) = pooled.finish() else {
+                self.fail(Error::NotFinite { tokens: self.tokens.len() });
+                return false;
+            };
+            self.sink.send(Event::Embedding(values));
+            self.finish(FinishReason::Length, None);
+            return false;
+        }
         if let Some(prompt) = self.prompt.take() {
             self.sink.send(Event::Prompt(prompt.tokens));
         }
@@ -387,9 +442,9 @@ impl Sequence {
         self.most > 0
     }
 
-    /// Chooses the next token and shows what may be shown.
-    fn next(&mut self, tokenizer: &Tokenizer, logits: &mut [f32]) {
-        let choice = match self.sampler.choose(logits) {
+    /// Takes the next token and shows what may be shown.
+    fn next(&mut self, tokenizer: &Tokenizer, choice: Result<Choice, Fault>) {
+        let choice = match choice {
             Ok(choice) => choice,
             Err(fault) => return self.fail(fault.after(self.tokens.len())),
         };

@@ -62,7 +62,7 @@ impl Watch {
                 self.metrics.sequence(*reason, usage, timing);
                 self.trace.told().finish = Some(finish_reason(*reason));
             }
-            Event::Prompt(_) => {}
+            Event::Prompt(_) | Event::Embedding(_) => {}
             Event::Failed(_) => {
                 self.open -= 1;
                 self.metrics.sequence_lost("failed");
@@ -116,15 +116,23 @@ impl Answers {
             let (index, event) = self.receiver.recv().await.ok_or_else(ApiError::stopping)?;
             self.watch.see(&event);
             match event {
-                Event::Prompt(_) => {}
+                Event::Prompt(_) | Event::Embedding(_) => {}
                 Event::Token(token) => tokens[index].push(token),
                 Event::Done { reason: FinishReason::Cancelled, .. } => return Err(ApiError::stopping()),
                 Event::Done { reason, stopped_by, usage, timing } => {
                     let tokens = std::mem::take(&mut tokens[index]);
                     let text = tokens.iter().map(|token| token.text.as_str()).collect();
-                    let prompt = Vec::new();
-                    completions[index] =
-                        Some(Completion { prompt, text, tokens, reason, stopped_by, usage, timing });
+                    let (prompt, embedding) = (Vec::new(), Vec::new());
+                    completions[index] = Some(Completion {
+                        prompt,
+                        embedding,
+                        text,
+                        tokens,
+                        reason,
+                        stopped_by,
+                        usage,
+                        timing,
+                    });
                 }
                 Event::Failed(error) => return Err(ApiError::from_engine(error, "prompt", 0)),
             }
@@ -276,7 +284,7 @@ impl<C: Chunks> Events<C> {
     fn take(&mut self, index: usize, event: Event, out: &mut String) {
         self.answers.watch.see(&event);
         match event {
-            Event::Prompt(_) => {}
+            Event::Prompt(_) | Event::Embedding(_) => {}
             Event::Token(token) => self.chunks.token(index, token, out),
             Event::Done { reason: FinishReason::Cancelled, .. } => self.fail(ApiError::stopping(), out),
             Event::Done { reason, usage, .. } => {

@@ -4,6 +4,7 @@ mod answers;
 mod bench;
 mod bounds;
 mod constraints;
+mod embeddings;
 mod endings;
 mod llama;
 mod prompts;
