@@ -78,12 +78,11 @@ pub fn load(found: &Found, progress: &dyn Progress) -> Result<(Arc<Llama>, Token
         Format::HuggingFace => Tokenizer::load(&found.folder)?,
         Format::Meta | Format::Gguf => Vocabulary::find(&checkpoint, progress)?.tokenizer(&found.folder)?,
     };
-    let weights = checkpoint.weights()?;
     if found.base {
         progress.warn("this is the base model: it continues text but was not tuned to answer");
     }
-    let context = weights.config.max_seq_len;
-    Ok((Arc::new(Llama::new(&weights, Precision::F32, context)), tokenizer))
+    let context = checkpoint.config().max_seq_len;
+    Ok((Arc::new(Llama::open(&checkpoint, Precision::F32, context)?), tokenizer))
 }
 
 /// The section `[engine]` of [`recipe`].

@@ -5,7 +5,7 @@
 //! feed-forward width, `V` vocabulary.
 
 use kernels::cross_entropy::LmHead;
-use kernels::gemm::{Accumulate, Packed, Precision, View, ViewMut, gemm, gemm_packed};
+use kernels::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use kernels::kept::{self, bf16};
 use kernels::meter::{self, Pass};
 use kernels::rope::Turn;
@@ -15,6 +15,7 @@ use crate::group::{Group, Solo};
 use crate::low_rank::LowRank;
 use crate::parameters::Parameters;
 use crate::phases::Forward;
+use crate::stacked::Stacked;
 use crate::weights::{LayerRanges, Layout};
 use crate::workspace::{Activations, activations, attention_shape};
 use crate::{Batch, Config, Error, Workspace};
@@ -323,13 +324,13 @@ pub struct Linear<'a> {
     pub(crate) weights: Storage<'a>,
 }
 
-/// A weight matrix: as training holds it, packed once for inference (the same bits), or not trained itself.
+/// A weight matrix: as training holds it, packed once for inference (of floats the same bits), or not trained itself.
 #[derive(Clone, Copy)]
 pub enum Storage<'a> {
     /// Row-major f32.
     Plain(&'a [f32]),
-    /// Packed for the matrix product, in its precision.
-    Packed(&'a Packed),
+    /// Packed once to serve, as the model's file has it.
+    Stacked(&'a Stacked),
     /// Quantised and not trained, with the adapters beside it that are.
     Frozen(&'a quant::Matrix, LowRank<'a>),
 }
@@ -363,9 +364,7 @@ impl<'a> Linear<'a> {
                 let weights = View::new(weights, out, input, input);
                 gemm(precision, ViewMut::new(y, rows, out, out), view, weights.transposed(), accumulate);
             }
-            Storage::Packed(weights) => {
-                gemm_packed(ViewMut::new(y, rows, out, out), view, weights, accumulate);
-            }
+            Storage::Stacked(weights) => weights.forward(y, view, x, accumulate),
             Storage::Frozen(weights, adapters) => {
                 quant::forward(y, x, weights, precision, accumulate);
                 adapters.forward(y, x, out, precision);

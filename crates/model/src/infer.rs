@@ -7,35 +7,50 @@
 //! sequences can share what they have in common, and taking tokens back is to say a smaller length.
 
 use kernels::attention::{PagedQueries, forward_paged};
+use kernels::awake::awake;
 use kernels::gemm::{Accumulate, Packed, Precision, View};
-use kernels::{embedding, rms_norm, rope};
+use kernels::{embedding, int8, rms_norm, rope};
 
 use crate::forward::{BlockBuffers, BlockWeights, Linear, Storage, block};
 use crate::group::Solo;
+use crate::stacked::Stacked;
 use crate::weights::Layout;
 use crate::workspace::attention_shape;
 use crate::{Config, Error, Weights};
 
 pub use kernels::attention::{KvStorage, Pages};
 
+mod load;
+
+/// Tokens of a pass from which on each of its operations takes long enough for threads to be woken.
+const LONG: usize = 64;
+
 /// A model ready to answer.
 pub struct Llama {
     config: Config,
     precision: Precision,
-    embedding: Vec<f32>,
+    embedding: Table,
     layers: Vec<PackedLayer>,
     final_norm: Vec<f32>,
-    lm_head: Packed,
+    lm_head: Stacked,
     table: rope::Table,
+}
+
+/// Where the rows of the embedding lie.
+enum Table {
+    Floats(Vec<f32>),
+    Blocks(int8::Matrix),
+    /// In the output layer, which is one matrix of blocks.
+    Tied,
 }
 
 struct PackedLayer {
     attention_norm: Vec<f32>,
-    qkv: Packed,
-    output: Packed,
+    qkv: Stacked,
+    output: Stacked,
     ffn_norm: Vec<f32>,
-    gate_up: Packed,
-    down: Packed,
+    gate_up: Stacked,
+    down: Stacked,
 }
 
 /// New tokens of one sequence, and where its tokens are kept.
@@ -107,7 +122,7 @@ impl Llama {
         let matrix = |range: &std::ops::Range<usize>, out: usize| {
             let values = &weights.data[range.clone()];
             let input = values.len() / out;
-            Packed::new(precision, View::new(values, out, input, input).transposed())
+            Stacked::from(Packed::new(precision, View::new(values, out, input, input).transposed()))
         };
         let vector = |range: &std::ops::Range<usize>| weights.data[range.clone()].to_vec();
         let layers = layout
@@ -124,7 +139,7 @@ impl Llama {
             .collect();
         Self {
             precision,
-            embedding: vector(&layout.embedding),
+            embedding: Table::Floats(vector(&layout.embedding)),
             layers,
             final_norm: vector(&layout.final_norm),
             lm_head: matrix(&layout.lm_head, config.vocab_size),
@@ -193,8 +208,17 @@ impl Llama {
             scratch.tokens.extend_from_slice(segment.tokens);
             scratch.positions.extend(first as u32..(first + count) as u32);
         }
+        let is_short = scratch.tokens.len() < LONG;
+        Ok(if is_short {
+            awake(|| self.pass(pages, segments, scratch))
+        } else {
+            self.pass(pages, segments, scratch)
+        })
+    }
+
+    fn pass<'s>(&self, pages: &mut Pages, segments: &[Segment], scratch: &'s mut Scratch) -> Outputs<'s> {
         self.blocks(pages, segments, scratch);
-        Ok(self.output(segments, scratch))
+        self.output(segments, scratch)
     }
 
     fn check(&self, pages: &Pages, index: usize, segment: &Segment) -> Result<(), Error> {
@@ -245,15 +269,19 @@ impl Llama {
         } = scratch;
         let count = tokens.len();
         let x = room(x, count * config.dim);
-        embedding::forward(x, &self.embedding, tokens, config.dim);
+        match (&self.embedding, self.lm_head.blocks()) {
+            (Table::Floats(table), _) => embedding::forward(x, table, tokens, config.dim),
+            (Table::Blocks(table), _) | (Table::Tied, Some(table)) => table.embedding(x, tokens),
+            (Table::Tied, None) => unreachable!("a tied table is only made beside an output layer of blocks"),
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             let weights = BlockWeights {
                 attention_norm: &layer.attention_norm,
-                qkv: Linear::new("qkv", Storage::Packed(&layer.qkv)),
-                output: Linear::new("attn output", Storage::Packed(&layer.output)),
+                qkv: Linear::new("qkv", Storage::Stacked(&layer.qkv)),
+                output: Linear::new("attn output", Storage::Stacked(&layer.output)),
                 ffn_norm: &layer.ffn_norm,
-                gate_up: Linear::new("gate_up", Storage::Packed(&layer.gate_up)),
-                down: Linear::new("down", Storage::Packed(&layer.down)),
+                gate_up: Linear::new("gate_up", Storage::Stacked(&layer.gate_up)),
+                down: Linear::new("down", Storage::Stacked(&layer.down)),
             };
             let buffers = BlockBuffers {
                 normed: room(normed, count * config.dim),
@@ -325,7 +353,7 @@ impl Llama {
         hidden.copy_from_slice(rest);
         let logits = room(logits, scored * vocab_size);
         if scored > 0 {
-            let lm_head = Linear::new("output layer", Storage::Packed(&self.lm_head));
+            let lm_head = Linear::new("output layer", Storage::Stacked(&self.lm_head));
             lm_head.forward(logits, normed, vocab_size, self.precision, Accumulate::Overwrite);
         }
         Outputs { logits, hidden }

@@ -17,6 +17,7 @@ pub mod parameters;
 pub mod peft;
 mod phases;
 pub mod recompute;
+mod stacked;
 pub mod weights;
 pub mod workspace;
 
@@ -28,6 +29,7 @@ pub use frozen::{Formats, Frozen};
 pub use group::{Group, Solo};
 pub use parameters::{Parameters, Stage};
 pub use recompute::Recompute;
+pub use stacked::{Part, Stacked};
 pub use weights::{TensorSpec, Weights};
 pub use workspace::Workspace;
 

@@ -125,6 +125,25 @@ impl Encoding {
         values.is_multiple_of(self.block_values()).then(|| blocks.checked_mul(self.block_bytes()))?
     }
 
+    /// Whether the values of whole blocks of integers are finite, which their scales say; of plain values, every one of them.
+    pub fn is_finite(self, bytes: &[u8]) -> bool {
+        // Where a block has an f16, by its upper byte, which holds all of the exponent.
+        let places: &[usize] = match self {
+            Self::F32 => {
+                return bytes.as_chunks::<4>().0.iter().all(|value| f32::from_le_bytes(*value).is_finite());
+            }
+            Self::Bf16 => {
+                return bytes.as_chunks::<2>().0.iter().all(|value| bf16::from_le_bytes(*value).is_finite());
+            }
+            Self::F16 | Self::Q8_0 | Self::Q5_0 | Self::Q4_0 => &[1],
+            Self::Q5K | Self::Q5_1 | Self::Q4K | Self::Q4_1 => &[1, 3],
+            Self::Q6K | Self::Q3K => &[self.block_bytes() - 1],
+            Self::Q2K => &[self.block_bytes() - 3, self.block_bytes() - 1],
+        };
+        let blocks = bytes.chunks_exact(self.block_bytes());
+        places.iter().all(|&place| blocks.clone().all(|block| block[place] & 0x7c != 0x7c))
+    }
+
     /// Writes values, all of them finite, as bytes, on all threads.
     ///
     /// # Panics

@@ -4,7 +4,9 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use kernels::int8::{self, Arena};
 use kernels::quant::Encoding;
 use rayon::prelude::*;
 
@@ -170,7 +172,7 @@ impl Checkpoint {
     }
 
     /// Values of canonical tensor `index` from place `start` on, in the canonical order.
-    pub(super) fn read_tensor(&self, index: usize, start: usize, out: &mut [f32]) -> Result<(), Error> {
+    pub(crate) fn read_tensor(&self, index: usize, start: usize, out: &mut [f32]) -> Result<(), Error> {
         let tensor = &self.tensors[index];
         match (tensor.order, tensor.pieces.as_slice()) {
             (RowOrder::Halves, [piece]) => {
@@ -192,6 +194,45 @@ impl Checkpoint {
             None => Ok(()),
             Some(place) => Err(self.not_finite(tensor, start + place, out[place])),
         }
+    }
+
+    /// Number of values of canonical tensor `index`.
+    pub(crate) fn values(&self, index: usize) -> usize {
+        self.tensors[index].spec.range.len()
+    }
+
+    /// Values of a row of it.
+    pub(crate) fn columns(&self, index: usize) -> usize {
+        self.tensors[index].cols()
+    }
+
+    /// Canonical tensor `index` packed for products in integers, its rows in the canonical order; `None` where it does not lie
+    /// in one piece of blocks that can be.
+    ///
+    /// # Errors
+    /// A scale that is not finite.
+    pub(crate) fn pack_tensor(&self, index: usize, arena: &mut Arena) -> Result<Option<int8::Matrix>, Error> {
+        let tensor = &self.tensors[index];
+        let [piece] = tensor.pieces.as_slice() else { return Ok(None) };
+        let stored = &self.stored[piece.stored];
+        let (rows, cols) = rows_and_cols(&tensor.spec.shape);
+        let (encoding, bytes) = (stored.encoding, self.bytes(stored));
+        let Some(row_bytes) = encoding.bytes(cols).filter(|_| int8::Matrix::takes(encoding, cols)) else {
+            return Ok(None);
+        };
+        let finite = AtomicBool::new(true);
+        let matrix = int8::Matrix::new_in(arena, encoding, rows, cols, |row| {
+            let bytes = &bytes[tensor.order.stored(row) * row_bytes..][..row_bytes];
+            if !encoding.is_finite(bytes) {
+                finite.store(false, Relaxed);
+            }
+            bytes
+        });
+        if !finite.into_inner() {
+            // Values say which one it is.
+            self.read_tensor(index, 0, &mut vec![0.0; rows * cols])?;
+        }
+        Ok(matrix.ok())
     }
 
     /// Values of one row, from any place of it on.

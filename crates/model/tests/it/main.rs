@@ -11,4 +11,5 @@ mod inference;
 mod metered;
 mod parallel;
 mod peft;
+mod quantised;
 mod recompute;

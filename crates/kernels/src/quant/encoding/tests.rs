@@ -182,3 +182,28 @@ fn any_range_of_values_can_be_read() {
     assert_eq!(Encoding::Q4K.bytes(255), None);
     assert_eq!(Encoding::F32.bytes(usize::MAX), None);
 }
+
+/// Of each format one value, or block, that is not finite among others that are.
+#[test]
+fn what_is_not_finite_is_seen_in_the_scales() {
+    for encoding in Encoding::ALL.into_iter().filter(|encoding| encoding.is_written()) {
+        let values: Vec<f32> = (0..512).map(|at| at as f32 / 512.0 - 0.5).collect();
+        let mut bytes = vec![0; encoding.bytes(512).unwrap()];
+        encoding.encode(&values, &mut bytes);
+        assert!(encoding.is_finite(&bytes), "{encoding:?}");
+        let place = match encoding {
+            Encoding::F32 => 3,
+            Encoding::Q6K => 209,
+            _ => 1,
+        };
+        for bad in [0x7f, 0xff] {
+            let mut bytes = bytes.clone();
+            let at = bytes.len() - encoding.block_bytes() + place;
+            (bytes[at - 1], bytes[at]) = (0xc0, bad);
+            assert!(!encoding.is_finite(&bytes), "{encoding:?}");
+            let mut values = vec![0.0; 512];
+            encoding.decode(&bytes, 0, &mut values);
+            assert!(!values.iter().all(|value| value.is_finite()), "{encoding:?}");
+        }
+    }
+}
