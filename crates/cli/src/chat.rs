@@ -8,7 +8,7 @@ use owo_colors::OwoColorize;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tokenizer::Tokenizer;
-use tokenizer::chat::{Message, Role};
+use tokenizer::chat::{Message, Preamble, Role};
 
 use crate::args::{Chat, Sampling};
 use crate::errors::Error;
@@ -129,9 +129,9 @@ impl Talk {
 
     /// Asks and keeps the answer. A question that has none is forgotten, so that the next one stands alone.
     fn say(&mut self, text: &str) -> Result<(), Error> {
-        self.turns.push(Message { role: Role::User, content: text.to_owned() });
+        self.turns.push(Message::new(Role::User, text));
         let content = self.answer().inspect_err(|_| drop(self.turns.pop()))?;
-        self.turns.push(Message { role: Role::Assistant, content });
+        self.turns.push(Message::new(Role::Assistant, content));
         Ok(())
     }
 
@@ -187,9 +187,9 @@ impl Talk {
         let tokenizer: &Tokenizer = self.engine.tokenizer();
         let most = self.engine.context() * 3 / 4;
         loop {
-            let system = self.system.iter().map(|text| Message { role: Role::System, content: text.clone() });
+            let system = self.system.iter().map(|text| Message::new(Role::System, text.as_str()));
             let messages: Vec<Message> = system.chain(self.turns.iter().cloned()).collect();
-            let prompt = tokenizer::chat::prompt(tokenizer, &messages);
+            let prompt = tokenizer::chat::prompt_with(tokenizer, &messages, &Preamble::default());
             if prompt.len() <= most || self.turns.len() <= 1 {
                 return prompt;
             }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ledger::progress::Progress;
 use model::formats::gguf::{self, Array, Value};
 use model::formats::{Checkpoint, Format};
+use tokenizer::chat::Layout;
 use tokenizer::sentencepiece::{self, Piece};
 use tokenizer::table::{Table, chat_template};
 use tokenizer::{SpecialNames, Tokenizer};
@@ -85,10 +86,11 @@ impl Vocabulary {
     /// # Errors
     /// A vocabulary of another kind, or none.
     pub fn tokenizer(&self, path: &Path) -> Result<Tokenizer, Error> {
+        let layout = self.template.as_deref().map_or_else(Layout::default, Layout::of_template);
         let reason = match &self.kind {
-            Kind::Bytes(tokenizer) => return Ok(tokenizer.clone()),
+            Kind::Bytes(tokenizer) => return Ok(tokenizer.clone().with_layout(layout)),
             Kind::Keys(keys) => match from_keys(keys, path) {
-                Ok(tokenizer) => return Ok(tokenizer),
+                Ok(tokenizer) => return Ok(tokenizer.with_layout(layout)),
                 Err(reason) => reason,
             },
             Kind::Pieces(_) => "its tokenizer is SentencePiece's".to_owned(),

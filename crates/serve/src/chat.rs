@@ -13,11 +13,13 @@ use tokenizer::chat::{Message, Role};
 use crate::answers::{Answers, Chunks, WireUsage, event, finish_reason};
 use crate::api_error::ApiError;
 use crate::fields::{Fields, wrong_type, wrong_value};
-use crate::http::{App, Stamp};
-use crate::parameters::{MAX_LOGPROBS, Parameters, refuse, refuse_formats};
+use crate::http::{App, Stamp, off_runtime};
+use crate::parameters::{MAX_LOGPROBS, Parameters, Wanted, refuse};
+use crate::tools::{CallPart, Part, Reader, Tools, gather, past_calls};
 
 const TEXT_ONLY: &str = "This server takes and gives text.";
-const NO_TOOLS: &str = "This server does not call tools yet.";
+const NO_FUNCTIONS: &str =
+    "Functions are called by way of 'tools' and 'tool_choice', which came in their place.";
 
 /// Answers one request; `body` is its parsed JSON.
 pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, ApiError> {
@@ -28,43 +30,63 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
     parameters.template.max_tokens = max_tokens(&fields)?;
     parameters.template.logprobs = logprobs(&fields)?;
     let messages = messages(&fields)?;
+    let tools = Tools::read(&fields)?;
+    let wanted = Wanted::read(&fields)?;
 
-    let prompt = tokenizer::chat::prompt(tokenizer, &messages);
+    let (engine, with_tools) = (app.engine.clone(), tools.clone());
+    let constraint = off_runtime(move || {
+        let wanted = with_tools.constraint(&engine, wanted)?;
+        wanted.map(|wanted| wanted.prepare(&engine)).transpose()
+    });
+    parameters.template.constraint = constraint.await?;
+    let constrained = parameters.template.constraint.is_some();
+    let prompt = tokenizer::chat::prompt_with(tokenizer, &messages, &tools.preamble());
+    let reader = || tools.reader(tokenizer, constrained);
     let with_logprobs = parameters.template.logprobs.is_some();
     let answers = Answers::submit(&app, parameters.requests(&prompt), parameters.choices, "messages")?;
     let stamp = Stamp::new("chatcmpl-", &app.info);
     if parameters.stream {
-        let tokenizer = with_logprobs.then(|| tokenizer.clone());
+        let logprobs_of = with_logprobs.then(|| tokenizer.clone());
         let include_usage = parameters.include_usage;
         return Ok(answers.stream(ChatChunks {
             stamp,
-            choices: parameters.choices,
-            tokenizer,
+            readers: (0..parameters.choices).map(|_| reader()).collect(),
+            tokenizer: logprobs_of,
             include_usage,
         }));
     }
     let (completions, usage) = answers.gather().await?;
-    let choice = |(index, completion): (usize, Completion)| Choice {
-        index,
-        logprobs: with_logprobs.then(|| Logprobs::new(tokenizer, &completion.tokens)),
-        finish_reason: finish_reason(completion.reason),
-        message: AssistantMessage { role: "assistant", content: completion.text, refusal: None },
+    let choice = |(index, completion): (usize, Completion)| {
+        let mut reader = reader();
+        let mut parts: Vec<Part> = completion.tokens.iter().flat_map(|token| reader.token(token)).collect();
+        parts.extend(reader.finish());
+        let (content, tool_calls) = gather(parts);
+        let content = (tool_calls.is_empty() || !content.is_empty()).then_some(content);
+        Choice {
+            index,
+            logprobs: with_logprobs.then(|| Logprobs::new(tokenizer, &completion.tokens)),
+            finish_reason: reason_of(&reader, completion.reason),
+            message: AssistantMessage { role: "assistant", content, tool_calls, refusal: None },
+        }
     };
     let choices = completions.into_iter().enumerate().map(choice).collect();
     Ok(Json(ChatCompletion { stamp, object: "chat.completion", choices, usage }).into_response())
 }
 
+/// An answer that calls tools ends for that reason, unless it was cut off.
+fn reason_of(reader: &Reader, reason: FinishReason) -> &'static str {
+    if reader.called() && reason == FinishReason::Stop { "tool_calls" } else { finish_reason(reason) }
+}
+
 fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
-    refuse(fields, "tools", &[], NO_TOOLS)?;
-    refuse(fields, "functions", &[], NO_TOOLS)?;
-    refuse(fields, "tool_choice", &["none", "auto"], NO_TOOLS)?;
-    refuse(fields, "function_call", &["none", "auto"], NO_TOOLS)?;
+    refuse(fields, "functions", &[], NO_FUNCTIONS)?;
+    refuse(fields, "function_call", &["none", "auto"], NO_FUNCTIONS)?;
     refuse(fields, "audio", &[], TEXT_ONLY)?;
     refuse(fields, "web_search_options", &[], "This server does not search the web.")?;
     if fields.strings("modalities", 16)?.iter().any(|modality| modality != "text") {
         return Err(ApiError::unsupported("modalities", TEXT_ONLY));
     }
-    refuse_formats(fields)
+    Ok(())
 }
 
 fn max_tokens(fields: &Fields) -> Result<Option<usize>, ApiError> {
@@ -109,10 +131,17 @@ fn message(fields: &Fields) -> Result<Message, ApiError> {
             return Err(wrong_value(&fields.path("role"), other, &roles));
         }
     };
-    refuse(fields, "tool_calls", &[], NO_TOOLS)?;
-    refuse(fields, "function_call", &[], NO_TOOLS)?;
+    refuse(fields, "function_call", &[], NO_FUNCTIONS)?;
+    let tool_calls = if role == Role::Assistant { past_calls(fields)? } else { Vec::new() };
+    if role == Role::Tool {
+        fields.string("tool_call_id")?.ok_or_else(|| fields.missing("tool_call_id"))?;
+    }
     let path = fields.path("content");
-    let content = match fields.required("content")? {
+    let content = match fields.value("content") {
+        None if !tool_calls.is_empty() => return Ok(Message::calling(tool_calls)),
+        value => value.ok_or_else(|| fields.missing("content"))?,
+    };
+    let content = match content {
         Value::String(text) => text.clone(),
         Value::Array(parts) => {
             let part = |(index, value)| part(&Fields::of_value(value, format!("{path}[{index}]"))?);
@@ -120,7 +149,7 @@ fn message(fields: &Fields) -> Result<Message, ApiError> {
         }
         other => return Err(wrong_type(&path, "a string or an array of parts", other)),
     };
-    Ok(Message { role, content })
+    Ok(Message { role, content, tool_calls })
 }
 
 fn part(fields: &Fields) -> Result<String, ApiError> {
@@ -151,7 +180,10 @@ struct Choice {
 #[derive(Serialize)]
 struct AssistantMessage {
     role: &'static str,
-    content: String,
+    /// `null` where tools are called and nothing is said.
+    content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallPart>,
     /// OpenAI's clients expect the key; a Llama refuses in its content.
     refusal: Option<String>,
 }
@@ -201,7 +233,8 @@ impl Logprobs {
 /// The stream's wording.
 struct ChatChunks {
     stamp: Stamp,
-    choices: usize,
+    /// One for each answer.
+    readers: Vec<Reader>,
     /// There when log-probabilities are wanted.
     tokenizer: Option<Tokenizer>,
     include_usage: bool,
@@ -232,6 +265,17 @@ struct Delta {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallPart>,
+}
+
+impl From<Part> for Delta {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Content(text) => Delta { content: Some(text), ..Delta::default() },
+            Part::Call(call) => Delta { tool_calls: vec![call], ..Delta::default() },
+        }
+    }
 }
 
 impl ChatChunks {
@@ -243,24 +287,32 @@ impl ChatChunks {
 
 impl Chunks for ChatChunks {
     fn begin(&mut self, out: &mut String) {
-        for index in 0..self.choices {
-            let delta = Delta { role: Some("assistant"), content: Some(String::new()) };
+        for index in 0..self.readers.len() {
+            let delta = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
             self.chunk(&[ChunkChoice { index, delta, logprobs: None, finish_reason: None }], None, out);
         }
     }
 
     fn token(&mut self, index: usize, token: Token, out: &mut String) {
-        if token.text.is_empty() && self.tokenizer.is_none() {
-            return;
-        }
-        let logprobs =
+        let mut logprobs =
             self.tokenizer.as_ref().map(|tokenizer| Logprobs::new(tokenizer, std::slice::from_ref(&token)));
-        let delta = Delta { role: None, content: Some(token.text) };
-        self.chunk(&[ChunkChoice { index, delta, logprobs, finish_reason: None }], None, out);
+        let mut deltas: Vec<Delta> = self.readers[index].token(&token).into_iter().map(Delta::from).collect();
+        if deltas.is_empty() && logprobs.is_some() {
+            // A token is told of when it comes, though its text is held back.
+            deltas.push(Delta { content: Some(String::new()), ..Delta::default() });
+        }
+        for delta in deltas {
+            let logprobs = logprobs.take();
+            self.chunk(&[ChunkChoice { index, delta, logprobs, finish_reason: None }], None, out);
+        }
     }
 
     fn done(&mut self, index: usize, reason: FinishReason, out: &mut String) {
-        let finish_reason = Some(finish_reason(reason));
+        for part in self.readers[index].finish() {
+            let delta = Delta::from(part);
+            self.chunk(&[ChunkChoice { index, delta, logprobs: None, finish_reason: None }], None, out);
+        }
+        let finish_reason = Some(reason_of(&self.readers[index], reason));
         self.chunk(
             &[ChunkChoice { index, delta: Delta::default(), logprobs: None, finish_reason }],
             None,

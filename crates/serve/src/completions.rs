@@ -12,8 +12,8 @@ use tokenizer::Tokenizer;
 use crate::answers::{Answers, Chunks, WireUsage, event, finish_reason};
 use crate::api_error::ApiError;
 use crate::fields::{Fields, wrong_type};
-use crate::http::{App, Stamp};
-use crate::parameters::{MAX_LOGPROBS, Parameters, refuse, refuse_formats, tokens};
+use crate::http::{App, Stamp, off_runtime};
+use crate::parameters::{MAX_LOGPROBS, Parameters, Wanted, refuse, tokens};
 
 /// OpenAI's default for this endpoint.
 const DEFAULT_MAX_TOKENS: usize = 16;
@@ -22,7 +22,7 @@ const DEFAULT_MAX_TOKENS: usize = 16;
 pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, ApiError> {
     let fields = Fields::of_body(&body)?;
     refuse(&fields, "suffix", &[""], "This model continues text; it does not insert.")?;
-    refuse_formats(&fields)?;
+    let wanted = Wanted::read(&fields)?;
     let tokenizer = app.engine.tokenizer();
     let mut parameters = Parameters::read(&fields, &app.info, tokenizer.vocab_size())?;
     if fields.count("best_of", 1, usize::MAX)?.is_some_and(|best_of| best_of != parameters.choices) {
@@ -36,6 +36,10 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
         return Err(ApiError::unsupported("echo", "Log-probabilities of the prompt are not supported yet."));
     }
     let prompts = prompts(&fields, tokenizer)?;
+    if let Some(wanted) = wanted {
+        let engine = app.engine.clone();
+        parameters.template.constraint = Some(off_runtime(move || wanted.prepare(&engine)).await?);
+    }
     let count = prompts.len() * parameters.choices;
     if count > app.info.settings.max_choices {
         let most = app.info.settings.max_choices;

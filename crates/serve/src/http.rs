@@ -327,6 +327,16 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason was given")
 }
 
+/// Runs what would hold up the other requests of a thread of the runtime.
+pub(crate) async fn off_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(ApiError::internal(format!("The server failed: {error}."))),
+    }
+}
+
 /// 32 hexadecimal digits, no two alike: hashes of nothing under keys that the standard library draws from the system and
 /// changes each time.
 pub(crate) fn unique_id() -> String {

@@ -21,6 +21,7 @@ mod parameters;
 mod record;
 mod responses;
 mod server;
+mod tools;
 
 pub use crate::error::Error;
 pub use crate::http::router;

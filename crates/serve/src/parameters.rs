@@ -1,13 +1,16 @@
 //! The parameters that chat completions and completions share: from JSON to the engine's request.
 
-use engine::{Request, Sampling};
+use engine::{Constraint, Engine, Request, Sampling};
+use serde_json::Value;
 
 use crate::ServeInfo;
 use crate::api_error::ApiError;
-use crate::fields::{Fields, wrong_type};
+use crate::fields::{Fields, wrong_type, wrong_value};
 
 /// More stop texts than OpenAI takes (4), few enough to look for at each token.
 const MAX_STOPS: usize = 16;
+/// Texts to choose from.
+const MAX_GUIDED_CHOICES: usize = 1000;
 /// As OpenAI's `top_logprobs`.
 pub(crate) const MAX_LOGPROBS: usize = 20;
 
@@ -84,7 +87,7 @@ fn top_k(fields: &Fields) -> Result<Option<usize>, ApiError> {
 
 fn logit_bias(fields: &Fields, vocab_size: usize) -> Result<std::collections::BTreeMap<u32, f32>, ApiError> {
     let Some(object) = fields.object("logit_bias")? else { return Ok(Default::default()) };
-    let entry = |(name, _): (&String, &serde_json::Value)| {
+    let entry = |(name, _): (&String, &Value)| {
         let token = name.parse::<u32>().ok().filter(|token| (*token as usize) < vocab_size);
         let token = token.ok_or_else(|| {
             let message = format!(
@@ -110,7 +113,6 @@ fn stream_options(fields: &Fields, stream: bool) -> Result<bool, ApiError> {
 
 /// Refuses `name` unless its value asks for nothing: absent, an empty list, `false`, or one of `harmless`.
 pub(crate) fn refuse(fields: &Fields, name: &str, harmless: &[&str], why: &str) -> Result<(), ApiError> {
-    use serde_json::Value;
     match fields.value(name) {
         None | Some(Value::Bool(false)) => Ok(()),
         Some(Value::Array(list)) if list.is_empty() => Ok(()),
@@ -119,29 +121,111 @@ pub(crate) fn refuse(fields: &Fields, name: &str, harmless: &[&str], why: &str) 
     }
 }
 
-/// Refuses a `response_format` other than plain text.
-pub(crate) fn refuse_formats(fields: &Fields) -> Result<(), ApiError> {
-    let Some(format) = fields.object("response_format")? else { return Ok(()) };
-    match format.string("type")? {
-        Some("text") => Ok(()),
-        None => Err(format.missing("type")),
-        Some(other) => {
-            let shown: String = other.chars().take(60).collect();
-            Err(ApiError::unsupported(
-                "response_format",
-                &format!("Only the type 'text' is supported, not '{shown}'."),
-            ))
+/// What the answer must be, and the parameter that says so.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) constraint: Constraint,
+    pub(crate) param: String,
+}
+
+impl Wanted {
+    fn new(constraint: Constraint, param: impl Into<String>) -> Self {
+        Wanted { constraint, param: param.into() }
+    }
+
+    /// OpenAI's `response_format`, or one of the parameters of the same meaning that vLLM has; at most one of them.
+    pub(crate) fn read(fields: &Fields) -> Result<Option<Self>, ApiError> {
+        let mut all: Vec<Wanted> = response_format(fields)?.into_iter().collect();
+        let older = ["guided_json", "guided_regex", "guided_grammar", "guided_choice"];
+        all.extend(structured(fields, older, None)?);
+        if let Some(structured_outputs) = fields.object("structured_outputs")? {
+            let newer = ["json", "regex", "grammar", "choice"];
+            all.extend(structured(&structured_outputs, newer, Some("json_object"))?);
+        }
+        match all.as_slice() {
+            [_, second, ..] => {
+                let message = format!(
+                    "Only one of the parameters that constrain the answer may be given, not '{}' and '{}'.",
+                    all[0].param, second.param
+                );
+                Err(ApiError::invalid(None, message).at(&*second.param))
+            }
+            _ => Ok(all.pop()),
+        }
+    }
+
+    /// Compiles it, so that submitting does not; not for a thread of the runtime.
+    pub(crate) fn prepare(self, engine: &Engine) -> Result<Constraint, ApiError> {
+        match engine.prepare(&self.constraint) {
+            Ok(()) => Ok(self.constraint),
+            Err(engine::Error::Constraint { reason }) => {
+                let message = format!("Invalid schema for {}: {reason}.", self.param);
+                Err(ApiError::invalid(None, message).at(self.param))
+            }
+            Err(error) => Err(ApiError::from_engine(error, &self.param, 0)),
         }
     }
 }
 
+fn response_format(fields: &Fields) -> Result<Option<Wanted>, ApiError> {
+    const NAME: &str = "response_format";
+    let Some(format) = fields.object(NAME)? else { return Ok(None) };
+    match format.string("type")?.ok_or_else(|| format.missing("type"))? {
+        "text" => Ok(None),
+        "json_object" => Ok(Some(Wanted::new(Constraint::JsonObject, NAME))),
+        "json_schema" => {
+            let described = format.object("json_schema")?.ok_or_else(|| format.missing("json_schema"))?;
+            // Strict or not, the answer is kept to the schema: nothing is gained by less.
+            described.boolean("strict")?;
+            let schema = described.required("schema")?;
+            Ok(Some(Wanted::new(Constraint::JsonSchema(schema.clone()), NAME)))
+        }
+        other => Err(wrong_value("response_format.type", other, &["text", "json_object", "json_schema"])),
+    }
+}
+
+/// The parameters of vLLM, under the names `json`, `regex`, `grammar` and `choice` have here; and `object`, a boolean.
+fn structured(
+    fields: &Fields,
+    [json, regex, grammar, choice]: [&str; 4],
+    object: Option<&str>,
+) -> Result<Vec<Wanted>, ApiError> {
+    let mut wanted = Vec::new();
+    let mut add = |constraint, name: &str| wanted.push(Wanted::new(constraint, fields.path(name)));
+    match fields.value(json) {
+        None => {}
+        Some(Value::String(text)) => {
+            let schema = serde_json::from_str(text).map_err(|error| {
+                let message = format!("Invalid '{}': it is not JSON: {error}.", fields.path(json));
+                ApiError::invalid(Some("invalid_value"), message).at(fields.path(json))
+            })?;
+            add(Constraint::JsonSchema(schema), json);
+        }
+        Some(schema) => add(Constraint::JsonSchema(schema.clone()), json),
+    }
+    if let Some(expression) = fields.string(regex)? {
+        add(Constraint::Regex(expression.to_owned()), regex);
+    }
+    if let Some(text) = fields.string(grammar)? {
+        add(Constraint::Lark(text.to_owned()), grammar);
+    }
+    if fields.value(choice).is_some() {
+        let choices = fields.strings(choice, MAX_GUIDED_CHOICES)?;
+        // Texts in a grammar are written as in JSON.
+        let quoted: Vec<String> = choices.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
+        add(Constraint::Lark(format!("start: {}", quoted.join(" | "))), choice);
+    }
+    if let Some(object) = object
+        && fields.boolean(object)?.unwrap_or(false)
+    {
+        add(Constraint::JsonObject, object);
+    }
+    Ok(wanted)
+}
+
 /// Token numbers: a list of integers in `0..vocab_size`.
-pub(crate) fn tokens(
-    list: &[serde_json::Value],
-    path: &str,
-    vocab_size: usize,
-) -> Result<Vec<u32>, ApiError> {
-    let token = |(index, value): (usize, &serde_json::Value)| match value.as_u64() {
+pub(crate) fn tokens(list: &[Value], path: &str, vocab_size: usize) -> Result<Vec<u32>, ApiError> {
+    let token = |(index, value): (usize, &Value)| match value.as_u64() {
         Some(token) if token < vocab_size as u64 => Ok(token as u32),
         Some(token) => {
             let message = format!(

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use engine::{Completion, FinishReason};
 use serde_json::{Map, Value, json};
-use tokenizer::chat::{Message, Role};
+use tokenizer::chat::{Message, Preamble, Role};
 
 use crate::answers::{Answers, WireUsage};
 use crate::api_error::ApiError;
@@ -53,7 +53,7 @@ pub(crate) async fn create(app: Arc<App>, body: Value) -> Result<Response, ApiEr
     // Instructions hold for this turn alone, so they are no part of what is remembered.
     let system = instructions.map(|text| Message::new(Role::System, text));
     let messages: Vec<Message> = system.into_iter().chain(conversation.iter().cloned()).collect();
-    let prompt = tokenizer::chat::prompt(tokenizer, &messages);
+    let prompt = tokenizer::chat::prompt_with(tokenizer, &messages, &Preamble::default());
     drop(messages);
 
     let draft = Draft {

@@ -22,6 +22,17 @@ pub(crate) const CHAT_TEMPLATE: &str = "{{ bos_token }}{% for message in message
 {% endfor %}{% if add_generation_prompt %}\
 {{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}";
 
+/// The chat template of a folder: in a file of its own, or in `tokenizer_config.json`. A folder whose files cannot be read
+/// has none.
+pub(crate) fn template_of(folder: &Path) -> Option<String> {
+    if let Ok(template) = std::fs::read_to_string(folder.join("chat_template.jinja")) {
+        return Some(template);
+    }
+    let config = std::fs::read(folder.join("tokenizer_config.json")).ok()?;
+    let config: Value = serde_json::from_slice(&config).ok()?;
+    Some(config["chat_template"].as_str()?.to_owned())
+}
+
 #[derive(Deserialize)]
 struct RawFile {
     #[serde(default)]

@@ -12,6 +12,7 @@ pub(crate) const START_HEADER: &str = "<|start_header_id|>";
 pub(crate) const END_HEADER: &str = "<|end_header_id|>";
 pub(crate) const END_OF_TURN: &str = "<|eot_id|>";
 pub(crate) const END_OF_MESSAGE: &str = "<|eom_id|>";
+pub(crate) const PYTHON_TAG: &str = "<|python_tag|>";
 pub(crate) const PADDING: &str = "<|finetune_right_pad_id|>";
 
 /// Which names Meta gave the 256 special tokens. A `tokenizer.model` does not say.
@@ -44,7 +45,7 @@ impl SpecialNames {
                 END_HEADER,
                 END_OF_MESSAGE,
                 END_OF_TURN,
-                "<|python_tag|>",
+                PYTHON_TAG,
                 "<|image|>",
             ],
         };

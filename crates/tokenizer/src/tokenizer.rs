@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cache;
+use crate::chat::Layout;
 use crate::error::Error;
 use crate::specials::{
     Allowed, BEGIN_OF_TEXT, END_HEADER, END_OF_MESSAGE, END_OF_TEXT, END_OF_TURN, PADDING, START_HEADER,
@@ -20,6 +21,7 @@ use crate::{hugging_face, rank_file};
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
+    layout: Layout,
 }
 
 struct Inner {
@@ -46,7 +48,8 @@ impl std::fmt::Debug for Tokenizer {
 impl Tokenizer {
     /// Loads a folder that holds `tokenizer.json` or `tokenizer.model` (the former is taken, as it
     /// also names the special tokens), or one of these files. A lone `tokenizer.model` gets the
-    /// special tokens of April 2024; see [`Tokenizer::load_ranks`] for others.
+    /// special tokens of April 2024; see [`Tokenizer::load_ranks`] for others. A folder's chat template
+    /// decides the [`Tokenizer::layout`] of conversations.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let file = match path.is_dir() {
             false => path.to_owned(),
@@ -56,10 +59,12 @@ impl Tokenizer {
                 .find(|file| file.exists())
                 .ok_or_else(|| Error::NotFound { path: path.to_owned() })?,
         };
-        match file.extension().is_some_and(|extension| extension == "json") {
-            true => hugging_face::load(&file),
-            false => Self::load_ranks(&file, SpecialNames::default()),
-        }
+        let tokenizer = match file.extension().is_some_and(|extension| extension == "json") {
+            true => hugging_face::load(&file)?,
+            false => Self::load_ranks(&file, SpecialNames::default())?,
+        };
+        let template = path.is_dir().then(|| hugging_face::template_of(path)).flatten();
+        Ok(tokenizer.with_layout(template.map_or_else(Layout::default, |text| Layout::of_template(&text))))
     }
 
     /// Loads a `tokenizer.model` with the special tokens of this release. The file lists only the
@@ -111,7 +116,7 @@ impl Tokenizer {
             specials,
             merges: None,
         };
-        Ok(Tokenizer { inner: Arc::new(inner) })
+        Ok(Tokenizer { inner: Arc::new(inner), layout: Layout::default() })
     }
 
     /// The same tokenizer with this merge list, which must mean the same as the ranks.
@@ -121,6 +126,16 @@ impl Tokenizer {
             inner.merges = Some(merges);
         }
         self
+    }
+
+    /// The same tokenizer for a model that reads conversations in this layout.
+    pub fn with_layout(self, layout: Layout) -> Self {
+        Tokenizer { layout, ..self }
+    }
+
+    /// How conversations with its model are laid out; see [`crate::chat::prompt_with`].
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// The same tokenizer with a smaller vocabulary: its first `vocab_size` - 256 ordinary tokens

@@ -150,14 +150,7 @@ pub struct Item {
 
 impl Item {
     fn new(kind: Kind, fact: String, question: String, reply: String, answer: String, check: Check) -> Self {
-        Self {
-            kind,
-            fact,
-            messages: vec![Message { role: Role::User, content: question }],
-            reply,
-            answer,
-            check,
-        }
+        Self { kind, fact, messages: vec![Message::new(Role::User, question)], reply, answer, check }
     }
 
     /// Whether `reply` is right, by the item's own check.
@@ -177,7 +170,7 @@ impl Item {
     /// The question with its full reply, as a conversation to learn.
     pub fn conversation(&self) -> Vec<Message> {
         let mut messages = self.messages.clone();
-        messages.push(Message { role: Role::Assistant, content: self.reply.clone() });
+        messages.push(Message::new(Role::Assistant, self.reply.clone()));
         messages
     }
 }

@@ -256,7 +256,7 @@ fn models_health_and_page_are_there() {
     let server = Server::with(std::time::Duration::ZERO, |_, info| info.model = "meta/parrot".into());
     let json = server.get("/v1/models").json();
     assert_eq!((&json["object"], &json["data"][0]["id"]), (&json!("list"), &json!("meta/parrot")));
-    assert_eq!(json["data"][0]["max_model_len"], 1024);
+    assert_eq!(json["data"][0]["max_model_len"], 4096);
     assert_eq!(server.get("/v1/models/meta/parrot").json(), json["data"][0]);
     assert_eq!(server.get("/healthz").json(), json!({ "status": "ok", "running": 0, "waiting": 0 }));
     let page = server.get("/");

@@ -6,4 +6,5 @@ mod connections;
 mod operator;
 mod refusals;
 mod responses;
+mod tools;
 mod toy;

@@ -72,7 +72,7 @@ fn metrics_count_what_was_served() {
         (r#"alti_request_generation_tokens_bucket{le="4"}"#, 3.0),
         ("alti_up", 1.0),
         ("alti_sequences_running_limit", 32.0),
-        ("alti_context_tokens", 1024.0),
+        ("alti_context_tokens", 4096.0),
     ] {
         assert_eq!(sample(&page, name), value, "{name} in\n{page}");
     }
@@ -198,7 +198,7 @@ fn a_server_lives_before_its_model_is_there_and_is_ready_after() {
     let engine = toy::engine(Duration::ZERO, engine::Settings::default());
     server.open(engine.clone(), ServeInfo::new("parrot"));
     assert_eq!(get("/readyz").json(), json!({ "status": "ready", "model": "parrot" }));
-    assert_eq!(get("/v1/models/parrot").json()["max_model_len"], 1024);
+    assert_eq!(get("/v1/models/parrot").json()["max_model_len"], 4096);
     // An engine that has ended can only be helped by a new start.
     engine.abort();
     for path in ["/readyz", "/healthz"] {

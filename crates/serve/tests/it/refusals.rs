@@ -22,6 +22,16 @@ fn check(reply: &Reply, status: u16, param: Value, message: &str) {
     assert!(found.contains(message), "{found:?} does not say {message:?}");
 }
 
+fn tool(name: &str, parameters: Value) -> Value {
+    json!({ "type": "function", "function": { "name": name, "parameters": parameters } })
+}
+
+fn strict(parameters: Value) -> Value {
+    let mut tool = tool("s", parameters);
+    tool["function"]["strict"] = true.into();
+    tool
+}
+
 #[test]
 fn wrong_parameters_are_refused_by_name() {
     let server = Server::start();
@@ -60,7 +70,7 @@ fn wrong_parameters_are_refused_by_name() {
         (CHAT, json!({ "n": 1.5 }), "n", "expected an integer, but got a decimal number"),
         (CHAT, json!({ "max_tokens": -1 }), "max_tokens", ">= 1"),
         (CHAT, json!({ "max_tokens": "all" }), "max_tokens", "expected an integer"),
-        (CHAT, json!({ "max_completion_tokens": 1025 }), "messages", "maximum context length is 1024"),
+        (CHAT, json!({ "max_completion_tokens": 4097 }), "messages", "maximum context length is 4096"),
         (CHAT, json!({ "stop": 3 }), "stop", "a string or an array of strings"),
         (CHAT, json!({ "stop": ["a", 3] }), "stop[1]", "a string"),
         (CHAT, json!({ "stop": vec!["a"; 17] }), "stop", "too long"),
@@ -75,11 +85,86 @@ fn wrong_parameters_are_refused_by_name() {
         (CHAT, json!({ "logprobs": 2 }), "logprobs", "a boolean"),
         (CHAT, json!({ "top_logprobs": 2 }), "top_logprobs", "only allowed when"),
         (CHAT, json!({ "logprobs": true, "top_logprobs": 21 }), "top_logprobs", "<= 20"),
-        (CHAT, json!({ "tools": [{ "type": "function" }] }), "tools", "does not call tools"),
-        (CHAT, json!({ "tool_choice": "required" }), "tool_choice", "does not call tools"),
-        (CHAT, json!({ "functions": [{}] }), "functions", "does not call tools"),
-        (CHAT, json!({ "response_format": { "type": "json_object" } }), "response_format", "json_object"),
+        (CHAT, json!({ "functions": [{}] }), "functions", "by way of 'tools'"),
+        (CHAT, json!({ "tools": {} }), "tools", "an array of tools"),
+        (CHAT, json!({ "tools": [{ "type": "custom" }] }), "tools[0].type", "'custom'"),
+        (CHAT, json!({ "tools": [{ "type": "function" }] }), "tools[0].function", "Missing"),
+        (CHAT, json!({ "tools": [tool("a b", json!({}))] }), "tools[0].function.name", "'a b'"),
+        (
+            CHAT,
+            json!({ "tools": [tool("a", json!({})), tool("a", json!({}))] }),
+            "tools",
+            "'a' is there twice",
+        ),
+        (CHAT, json!({ "tools": [tool("a", json!([]))] }), "tools[0].function.parameters", "an object"),
+        (
+            CHAT,
+            json!({ "tools": [tool("a", json!({ "type": "array" }))] }),
+            "tools[0].function.parameters",
+            "\"array\"",
+        ),
+        (
+            CHAT,
+            json!({ "tools": [strict(json!({ "properties": { "x": { "type": "x" } } }))] }),
+            "tools[0].function.parameters",
+            "'s'",
+        ),
+        (CHAT, json!({ "tool_choice": "required" }), "tool_choice", "when 'tools' are specified"),
+        (
+            CHAT,
+            json!({ "tool_choice": "always", "tools": [tool("a", json!({}))] }),
+            "tool_choice",
+            "'always'",
+        ),
+        (
+            CHAT,
+            json!({ "tool_choice": { "type": "function", "function": { "name": "b" } }, "tools": [tool("a", json!({}))] }),
+            "tool_choice",
+            "'b'",
+        ),
+        (
+            CHAT,
+            json!({ "messages": [{ "role": "tool", "content": "3" }] }),
+            "messages[0].tool_call_id",
+            "Missing",
+        ),
+        (CHAT, json!({ "messages": [{ "role": "assistant" }] }), "messages[0].content", "Missing"),
+        (
+            CHAT,
+            json!({ "messages": [{ "role": "assistant", "tool_calls": [{ "function": { "name": "a" } }] }] }),
+            "messages[0].tool_calls[0].function.arguments",
+            "Missing",
+        ),
         (CHAT, json!({ "response_format": {} }), "response_format.type", "Missing"),
+        (CHAT, json!({ "response_format": { "type": "xml" } }), "response_format.type", "'xml'"),
+        (
+            CHAT,
+            json!({ "response_format": { "type": "json_schema", "json_schema": {} } }),
+            "response_format.json_schema.schema",
+            "Missing",
+        ),
+        (
+            CHAT,
+            json!({ "response_format": { "type": "json_schema", "json_schema": { "schema": { "type": "thing" } } } }),
+            "response_format",
+            "thing",
+        ),
+        (
+            TEXT,
+            json!({ "response_format": { "type": "json_schema", "json_schema": { "schema": { "not": {} } } } }),
+            "response_format",
+            "not",
+        ),
+        (TEXT, json!({ "guided_regex": "(" }), "guided_regex", "invalid regex"),
+        (TEXT, json!({ "guided_grammar": "start: nobody" }), "guided_grammar", "nobody"),
+        (TEXT, json!({ "structured_outputs": { "json": "{" } }), "structured_outputs.json", "not JSON"),
+        (TEXT, json!({ "guided_regex": "a", "guided_json": {} }), "guided_regex", "Only one"),
+        (
+            CHAT,
+            json!({ "guided_regex": "a", "tools": [tool("a", json!({}))] }),
+            "guided_regex",
+            "cannot be combined",
+        ),
         (CHAT, json!({ "modalities": ["text", "audio"] }), "modalities", "text"),
         (CHAT, json!({ "audio": { "voice": "x" } }), "audio", "text"),
         (CHAT, json!({ "model": 1 }), "model", "a string"),

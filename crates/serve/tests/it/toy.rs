@@ -46,7 +46,7 @@ impl Forward for Parrot {
     }
 
     fn context(&self) -> usize {
-        1024
+        4096
     }
 
     fn page_tokens(&self) -> usize {
