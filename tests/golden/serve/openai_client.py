@@ -11,16 +11,47 @@ Prints a line for each step and one line of JSON at the end; the exit status is 
 
 import argparse
 import asyncio
+import enum
 import json
 import sys
 import time
 
 import openai
+import pydantic
 
 
 def check(condition, message):
     if not condition:
         raise AssertionError(message)
+
+
+class Colour(str, enum.Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+class Size(pydantic.BaseModel):
+    width: int = pydantic.Field(ge=0, le=99)
+    height: int = pydantic.Field(ge=0, le=99)
+
+
+class Box(pydantic.BaseModel):
+    colour: Colour
+    sizes: list[Size] = pydantic.Field(min_length=1, max_length=2)
+    label: str | None = pydantic.Field(max_length=8)
+
+
+class Weather(pydantic.BaseModel):
+    """The weather of a place."""
+
+    city: Colour
+    days: int = pydantic.Field(ge=1, le=9)
+
+
+TOOLS = [openai.pydantic_function_tool(Weather)]
+# Shown in the system message, so that a model that repeats its question does not repeat the tools.
+APART = {"extra_body": {"chat_template_kwargs": {"tools_in_user_message": False}}}
+CALL = '{"name": "Weather", "parameters": {"city": "red", "days": 3}}'
 
 
 class Steps:
@@ -149,12 +180,66 @@ class Steps:
 
         refused(openai.BadRequestError, "temperature", lambda: self.chat(temperature=3))
         refused(openai.BadRequestError, "messages", lambda: self.chat(max_tokens=10**7))
-        refused(openai.BadRequestError, "tools", lambda: self.chat(tools=[{"type": "function"}]))
+        refused(openai.BadRequestError, "tools[0].function", lambda: self.chat(tools=[{"type": "function"}]))
+        impossible = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "thing"}}}
+        refused(openai.BadRequestError, "response_format", lambda: self.chat(response_format=impossible))
         refused(openai.NotFoundError, "model", lambda: self.client.models.retrieve("none"))
         known, self.model = self.model, "none"
         refused(openai.NotFoundError, "model", self.chat)
         self.model = known
         refused(openai.NotFoundError, None, lambda: self.client.embeddings.create(model=known, input="x"))
+
+    def parsed_formats(self):
+        hot = {"temperature": 1.5, "seed": 3, "max_tokens": 400}
+        messages = [{"role": "user", "content": "A box, please."}]
+        answer = self.client.chat.completions.parse(model=self.model, messages=messages, response_format=Box, **hot)
+        box = answer.choices[0].message.parsed
+        check(isinstance(box, Box) and answer.choices[0].finish_reason == "stop", answer)
+        more = {"model": self.model, "messages": messages, "response_format": Box, **hot}
+        with self.client.chat.completions.stream(**more) as stream:
+            kinds = [event.type for event in stream]
+            streamed = stream.get_final_completion().choices[0].message.parsed
+        check(streamed == box and "content.delta" in kinds, (streamed, box))
+        answer = self.client.completions.create(
+            model=self.model, prompt="x", max_tokens=20, extra_body={"guided_regex": "[0-9]{4}"}
+        )
+        check(answer.choices[0].text.isdigit() and len(answer.choices[0].text) == 4, answer)
+
+    def tools_that_must_be_called(self):
+        forced = {"type": "function", "function": {"name": "Weather"}}
+        for choice in ["required", forced]:
+            more = {"tools": TOOLS, "tool_choice": choice, "parallel_tool_calls": False, "temperature": 1, "seed": 5}
+            messages = [{"role": "user", "content": "What is it like?"}]
+            more = {"model": self.model, "messages": messages, "max_tokens": 200, **more}
+            answer = self.client.chat.completions.parse(**more)
+            [call] = answer.choices[0].message.tool_calls
+            weather = call.function.parsed_arguments
+            check(isinstance(weather, Weather) and answer.choices[0].finish_reason == "tool_calls", answer)
+            with self.client.chat.completions.stream(**more) as stream:
+                pieces = [event.arguments_delta for event in stream if event.type == "tool_calls.function.arguments.delta"]
+                [streamed] = stream.get_final_completion().choices[0].message.tool_calls
+            check(streamed.function.parsed_arguments == weather and len(pieces) > 1, (streamed, weather, pieces))
+            check("".join(pieces) == call.function.arguments and streamed.id.startswith("call_"), (pieces, call))
+
+    def tools_in_a_conversation(self):
+        if not self.repeats:
+            return
+        answer = self.chat(CALL, tools=TOOLS, max_tokens=100, **APART).choices[0]
+        check(answer.finish_reason == "tool_calls" and answer.message.content is None, answer)
+        [call] = answer.message.tool_calls
+        check(json.loads(call.function.arguments) == {"city": "red", "days": 3}, call)
+        messages = [
+            {"role": "user", "content": "What is it like?"},
+            answer.message,
+            {"role": "tool", "tool_call_id": call.id, "content": "warm"},
+            {"role": "user", "content": "Thanks."},
+        ]
+        more = {"model": self.model, "messages": messages, "tools": TOOLS, "temperature": 0, **APART}
+        final = self.client.chat.completions.create(**more).choices[0]
+        check(final.message.content == "Thanks." and final.finish_reason == "stop", final)
+        with self.client.chat.completions.stream(**{**more, "messages": [{"role": "user", "content": CALL}]}) as stream:
+            done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
+        check(len(done) == 1 and done[0].parsed_arguments == Weather(city="red", days=3), done)
 
     def leaving(self):
         stream = self.chat("word " * 40, stream=True, max_tokens=60)
@@ -189,7 +274,8 @@ def main():
     steps = Steps(arguments.url, arguments.key, arguments.repeats)
     names = [
         "models", "whole_chat", "streamed_chat", "stream_helper", "choices_and_seeds", "log_probabilities",
-        "completions", "responses", "streamed_responses", "stop_texts", "errors", "leaving", "many_at_once",
+        "completions", "responses", "streamed_responses", "stop_texts", "parsed_formats", "tools_that_must_be_called",
+        "tools_in_a_conversation", "errors", "leaving", "many_at_once",
     ]
     failed = []
     for name in names:
