@@ -3,6 +3,8 @@
 //! A row of a matrix is a whole number of blocks, so rows can be read and multiplied alone, from a memory map as well.
 //! Each kind of block has a file of its own beside this one; its struct is its layout on the disk.
 
+use std::mem::offset_of;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -136,9 +138,10 @@ impl Encoding {
                 return bytes.as_chunks::<2>().0.iter().all(|value| bf16::from_le_bytes(*value).is_finite());
             }
             Self::F16 | Self::Q8_0 | Self::Q5_0 | Self::Q4_0 => &[1],
-            Self::Q5K | Self::Q5_1 | Self::Q4K | Self::Q4_1 => &[1, 3],
-            Self::Q6K | Self::Q3K => &[self.block_bytes() - 1],
-            Self::Q2K => &[self.block_bytes() - 3, self.block_bytes() - 1],
+            Self::Q5_1 | Self::Q4_1 | Self::Q5K | Self::Q4K => &[1, 3],
+            Self::Q2K => &[offset_of!(q2_k::Block, scale) + 1, offset_of!(q2_k::Block, minimum) + 1],
+            Self::Q3K => &[offset_of!(q3_k::Block, scale) + 1],
+            Self::Q6K => &[offset_of!(q6_k::Block, scale) + 1],
         };
         let blocks = bytes.chunks_exact(self.block_bytes());
         places.iter().all(|&place| blocks.clone().all(|block| block[place] & 0x7c != 0x7c))

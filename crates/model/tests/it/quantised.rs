@@ -41,15 +41,14 @@ fn tokens(count: u32) -> Vec<u32> {
 
 /// Logits of all tokens, which arrive in parts of so many.
 fn logits(llama: &Llama, tokens: &[u32], parts: usize) -> Vec<f32> {
-    const PAGE: usize = 32;
-    let count = tokens.len().div_ceil(PAGE);
-    let table: Vec<u32> = (0..count as u32).collect();
-    let (mut pages, mut scratch) = (llama.pages(llama.exact_storage(), PAGE, count), Scratch::default());
-    let (mut all, mut first) = (Vec::new(), 0);
-    for tokens in tokens.chunks(parts) {
-        let segment = Segment { tokens, first, pages: &table, wanted: Wanted::Logits(tokens.len()) };
+    let most = tokens.len().div_ceil(32);
+    let mut pages = llama.pages(llama.exact_storage(), 32, most);
+    let table: Vec<u32> = (0..most as u32).collect();
+    let (mut scratch, mut all) = (Scratch::default(), Vec::new());
+    for (index, tokens) in tokens.chunks(parts).enumerate() {
+        let (first, wanted) = (index * parts, Wanted::Logits(tokens.len()));
+        let segment = Segment { tokens, first, pages: &table, wanted };
         all.extend_from_slice(llama.forward(&mut pages, &[segment], &mut scratch).unwrap().logits);
-        first += tokens.len();
     }
     all
 }
@@ -60,14 +59,15 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 #[test]
 fn logits_are_close_to_those_of_the_same_values_in_floats() {
+    // A tied model's logits are smaller beside what rounding adds. Twice what was measured would be a fault.
     for (tied, storage, most) in [
-        (false, Storage::Q8_0, 0.03),
-        (true, Storage::Q8_0, 0.03),
-        (false, Storage::Q4_0, 0.03),
-        (true, Storage::Q4_0, 0.03),
-        (false, Storage::Q4KM, 0.03),
-        (true, Storage::Q4KM, 0.03),
-        (true, Storage::Q6K, 0.03),
+        (false, Storage::Q8_0, 0.015),
+        (true, Storage::Q8_0, 0.035),
+        (false, Storage::Q4_0, 0.018),
+        (true, Storage::Q4_0, 0.044),
+        (false, Storage::Q4KM, 0.022),
+        (true, Storage::Q4KM, 0.06),
+        (true, Storage::Q6K, 0.06),
         (false, Storage::F16, 0.0),
     ] {
         let (_dir, checkpoint) = converted(&config(tied), storage);

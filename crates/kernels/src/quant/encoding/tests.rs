@@ -186,14 +186,12 @@ fn any_range_of_values_can_be_read() {
 /// Of each format one value, or block, that is not finite among others that are.
 #[test]
 fn what_is_not_finite_is_seen_in_the_scales() {
-    for encoding in Encoding::ALL.into_iter().filter(|encoding| encoding.is_written()) {
-        let values: Vec<f32> = (0..512).map(|at| at as f32 / 512.0 - 0.5).collect();
-        let mut bytes = vec![0; encoding.bytes(512).unwrap()];
-        encoding.encode(&values, &mut bytes);
+    for encoding in Encoding::ALL {
+        let bytes = vec![0; encoding.bytes(512).unwrap()];
         assert!(encoding.is_finite(&bytes), "{encoding:?}");
         let place = match encoding {
             Encoding::F32 => 3,
-            Encoding::Q6K => 209,
+            Encoding::Q6K | Encoding::Q3K | Encoding::Q2K => encoding.block_bytes() - 1,
             _ => 1,
         };
         for bad in [0x7f, 0xff] {
