@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::buffer::Buffer;
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
 use crate::isa;
-use crate::kept::{Values, as_bf16, bf16, nearest, widened};
+use crate::kept::{Values, as_bf16, bf16, nearest, round_block, widened};
 use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
 use crate::meter::{self, Cost, Operation, Pass};
 use crate::quant;
@@ -85,8 +85,12 @@ const ROWS: usize = 512;
 /// Tokens of a chunk where the vocabulary is cut: the more, the less often the output matrix is read.
 const MOST_ROWS: usize = 4096;
 
-/// Most logits in f32 at once where they are held in bf16, 2 MiB.
+/// Logits in f32 at once where they are held in bf16, 2 MiB, or as many as [`PIECE_WIDTHS`] says
+/// if that is more, but at most 32 MiB.
 const PIECE: usize = 1 << 19;
+/// Columns of a piece for each value of a hidden state: each piece packs all hidden states anew, and multiplies each value
+/// of them once a column.
+const PIECE_WIDTHS: usize = 2;
 
 /// Buffers for one chunk, made once.
 pub struct Scratch {
@@ -123,7 +127,9 @@ impl Scratch {
 
     /// The same, with the logits' exponentials and gradients held in bf16.
     pub fn rounding(tokens: usize, dim: usize, vocab_size: usize) -> Self {
-        Self::rounding_pieces(LOGITS, PIECE, tokens, dim, vocab_size)
+        let (rows, _) = cut(LOGITS, tokens.max(1), vocab_size.max(1));
+        let piece = PIECE.max(PIECE_WIDTHS * dim * rows).min(LOGITS / 2);
+        Self::rounding_pieces(LOGITS, piece, tokens, dim, vocab_size)
     }
 
     /// [`Scratch::rounding`] with at most `most` logits held at once and at most `piece` of them in f32.
@@ -154,13 +160,7 @@ impl Scratch {
     /// [`Scratch::new`] for at most `most` logits at once, or one narrow part of the vocabulary if that is more.
     pub fn holding(most: usize, tokens: usize, dim: usize, vocab_size: usize) -> Self {
         let (tokens, vocab_size) = (tokens.max(1), vocab_size.max(1));
-        let (rows, columns) = if ROWS.min(tokens) * vocab_size <= most {
-            (ROWS.min(tokens), vocab_size)
-        } else {
-            let rows = MOST_ROWS.min(tokens);
-            // Whole panels of every kernel.
-            (rows, (most / rows / 64 * 64).clamp(64, vocab_size.next_multiple_of(64)).min(vocab_size))
-        };
+        let (rows, columns) = cut(most, tokens, vocab_size);
         Self {
             rows,
             columns,
@@ -180,6 +180,16 @@ impl Scratch {
         let floats = [&self.memory, &self.marks, &self.hidden, &self.gradient].map(|buffer| buffer.len());
         4 * (floats.iter().sum::<usize>() + self.active.capacity()) + size_of::<State>() * self.states.len()
     }
+}
+
+/// Tokens of a chunk and columns of a part, for at most `most` logits.
+fn cut(most: usize, tokens: usize, vocab_size: usize) -> (usize, usize) {
+    if ROWS.min(tokens) * vocab_size <= most {
+        return (ROWS.min(tokens), vocab_size);
+    }
+    let rows = MOST_ROWS.min(tokens);
+    // Whole panels of every kernel.
+    (rows, (most / rows / 64 * 64).clamp(64, vocab_size.next_multiple_of(64)).min(vocab_size))
 }
 
 /// Writes each token's cross-entropy (and z-loss), in nats and unweighted, to `losses [T]` (0 where the weight is 0),
@@ -394,7 +404,7 @@ impl Chunk<'_> {
             .with_min_len(4)
             .for_each(|(((held, exponentials), marks), state)| {
                 marks[index] = state.largest;
-                round(&mut held[place.clone()], exponentials);
+                round_block(&mut held[place.clone()], exponentials);
             });
     }
 
@@ -473,12 +483,6 @@ isa::dispatch! {
         }
     }
 
-    fn round<FMA>(to: &mut [bf16], from: &[f32]) {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = nearest(from);
-        }
-    }
-
     fn scale_rounded<FMA>(values: &mut [bf16], factor: f32) {
         for value in values.iter_mut() {
             *value = nearest(widened(*value) * factor);
@@ -496,7 +500,10 @@ mod tests {
         assert!(scratch.memory.len() <= LOGITS && scratch.rows == MOST_ROWS && scratch.columns < 128_256);
         let rounding = Scratch::rounding(8192, 2048, 128_256);
         assert_eq!((rounding.rows, rounding.columns), (scratch.rows, scratch.columns));
-        assert!(rounding.memory.len() < scratch.memory.len() * 2 / 3 && rounding.logits_len() <= PIECE);
+        // A part in bf16 and pieces of it in f32, which are wide because hidden states are.
+        assert!(rounding.memory.len() <= scratch.memory.len() && rounding.piece < rounding.columns);
+        let narrow = [Scratch::new(1024, 768, 32_768), Scratch::rounding(1024, 768, 32_768)];
+        assert!(narrow[1].memory.len() < narrow[0].memory.len() * 3 / 5);
         let small = Scratch::new(2048, 256, 4096);
         assert_eq!((small.rows, small.columns), (ROWS, 4096));
     }

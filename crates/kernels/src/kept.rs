@@ -132,7 +132,8 @@ pub fn widen(to: &mut [f32], from: &[bf16]) {
 }
 
 isa::dispatch! {
-    fn round_block<FMA>(to: &mut [bf16], from: &[f32]) {
+    /// [`round`] in the calling thread.
+    pub(crate) fn round_block<FMA>(to: &mut [bf16], from: &[f32]) {
         for (to, &from) in to.iter_mut().zip(from) {
             *to = nearest(from);
         }
