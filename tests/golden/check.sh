@@ -1,6 +1,6 @@
 #!/bin/sh
 # Checks that transformers reads the folders that we write and computes the same logits (f32, within 1e-4), and that torch,
-# gguf and transformers read what `alti convert` makes.
+# gguf and transformers read what `alti convert` makes, and that `alti pull` shares its cache with huggingface_hub.
 #
 #     tests/golden/check.sh                      # the golden models, read and exported again by us
 #     tests/golden/check.sh runs/NAME/base ...   # folders of a run
@@ -31,5 +31,6 @@ else
     done
     cargo build --quiet -p cli
     "$PYTHON" tests/golden/check_model_formats.py "${CARGO_TARGET_DIR:-target}/debug/alti" || failed=1
+    "$PYTHON" tests/golden/check_hub.py "${CARGO_TARGET_DIR:-target}/debug/alti" || failed=1
 fi
 exit $failed

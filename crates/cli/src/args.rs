@@ -1,11 +1,17 @@
 //! The command line: every verb with its options and an example. The help is written to be read from top to bottom.
 
+mod perplexity;
+mod pull;
+
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use model::formats::Storage;
+
+pub use perplexity::{EvalPerplexity, EvalWhat};
+pub use pull::Pull;
 
 /// Raise a Llama: from your documents to your own assistant, with one program.
 #[derive(Debug, Parser)]
@@ -23,6 +29,9 @@ use model::formats::Storage;
         alti chat runs/tiny               talk to it\n  \
         alti serve runs/tiny              let other programs talk to it, as they would to OpenAI\n  \
         alti convert runs/tiny tiny.gguf  take it to llama.cpp and what is built on it\n\n\
+        A model that others made:\n  \
+        alti pull meta-llama/Llama-3.2-1B-Instruct\n  \
+        alti chat meta-llama/Llama-3.2-1B-Instruct\n\n\
         Your own documents:\n  \
         alti raise --name mine --source ~/notes --source 'pages/*.warc.gz' --size small",
     disable_help_subcommand = true,
@@ -50,6 +59,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Raise(Raise),
+    Pull(Pull),
     Chat(Chat),
     Serve(Serve),
     Status(Status),
@@ -122,7 +132,7 @@ pub struct Raise {
         echo 'What is `serde` for?' | alti chat runs/tiny"
 )]
 pub struct Chat {
-    /// A run, a model's folder, or a GGUF file.
+    /// A run, a model's folder, a GGUF file, or the name of a model that was pulled.
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
     /// Ask one thing, print the answer and leave.
@@ -173,7 +183,7 @@ pub struct Sampling {
         curl localhost:8080/metrics"
 )]
 pub struct Serve {
-    /// A run, a model's folder, or a GGUF file.
+    /// A run, a model's folder, a GGUF file, or the name of a model that was pulled.
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
     /// Address and port; port 0 takes a free one.
@@ -265,51 +275,6 @@ pub struct Eval {
     pub set: Vec<String>,
 }
 
-/// What can be measured of a model that no run need have made.
-#[derive(Debug, Subcommand)]
-pub enum EvalWhat {
-    Perplexity(EvalPerplexity),
-}
-
-/// How well models foretell held-out text, and how far each is from the first.
-#[derive(Debug, Args)]
-#[command(
-    long_about = "How well models foretell held-out text, and how far each is from the first.\n\n\
-        Text is read in windows that slide by --stride tokens. A window begins with <|begin_of_text|>, looks back at \
-        what came before, and scores its new tokens alone; each token of a text is scored once. Printed are nats a \
-        token, perplexity and bits a byte; for each model of --against also the ratio of its perplexity to the \
-        first's, the mean Kullback-Leibler divergence of its predictions from the first's, the divergence that 99% of \
-        the tokens stay below, and how often both hold the same token for the most likely. Models are opened as chat \
-        and serve open them, all at once.",
-    after_long_help = "Examples:\n  \
-        alti eval perplexity runs/tiny --source runs/tiny\n  \
-        alti eval perplexity llama-f32.gguf --against llama-q8_0.gguf llama-q4_k_m.gguf --source held-out.txt\n  \
-        alti eval perplexity llama.gguf --source *.md --context 512 --stride 256 --json | jq '.models[].perplexity'"
-)]
-pub struct EvalPerplexity {
-    /// A run, a model's folder, or a GGUF file: the one that others are compared with.
-    #[arg(value_name = "MODEL")]
-    pub model: PathBuf,
-    /// Held-out text: files of plain text, each a text of its own, or a run, whose held-out documents are taken.
-    #[arg(long = "source", value_name = "FILE", required = true, num_args = 1..)]
-    pub sources: Vec<PathBuf>,
-    /// More models, with the same tokens: each is compared with MODEL.
-    #[arg(long, value_name = "MODEL", num_args = 1..)]
-    pub against: Vec<PathBuf>,
-    /// Most inputs of a window. [default: 2048, or what the models have room for]
-    #[arg(long, value_name = "N")]
-    pub context: Option<NonZeroUsize>,
-    /// New tokens of each window. [default: half of the context]
-    #[arg(long, value_name = "N")]
-    pub stride: Option<NonZeroUsize>,
-    /// Stop after the window in which so many tokens are scored. [default: all of the text]
-    #[arg(long, value_name = "N")]
-    pub tokens: Option<NonZeroU64>,
-    /// Print the figures as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Write a run's report.html again.
 #[derive(Debug, Args)]
 #[command(
@@ -341,7 +306,7 @@ pub struct Report {
         alti convert llama original --to meta"
 )]
 pub struct Convert {
-    /// A run, a model's folder or a GGUF file.
+    /// A run, a model's folder, a GGUF file, or the name of a model that was pulled.
     #[arg(value_name = "IN")]
     pub from: PathBuf,
     /// The file (GGUF) or folder (hf, meta) to write; it must not exist yet.
@@ -394,7 +359,8 @@ fn storage(text: &str) -> Result<Storage, String> {
         alti inspect runs/tiny/tokens/train"
 )]
 pub struct Inspect {
-    /// A run, a model's folder, a GGUF file, a folder of adapters, or token shards (.bin and .idx).
+    /// A run, a model's folder, a GGUF file, the name of a model that was pulled, a folder of adapters, or token shards
+    /// (.bin and .idx).
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// List every tensor as the file names it.

@@ -124,6 +124,7 @@ fn plain_storage(checkpoint: &Checkpoint) -> Storage {
 /// What a GGUF file calls its model.
 fn name(args: &Convert, checkpoint: &Checkpoint) -> String {
     let own = args.name.clone().or_else(|| checkpoint.about().name.clone());
+    let own = own.or_else(|| open::pulled_name(&args.from));
     own.unwrap_or_else(|| {
         let full = checkpoint.path().canonicalize().unwrap_or_default();
         let folder = full.file_name().map(|name| name.to_string_lossy().into_owned());

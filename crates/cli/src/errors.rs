@@ -13,6 +13,9 @@ pub enum Error {
     /// The records of a run.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
+    /// The hub that models are pulled from.
+    #[error(transparent)]
+    Hub(#[from] hub::Error),
     /// The tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
@@ -82,6 +85,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Ledger(error) => error.hint(),
+            Self::Hub(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Corpus(error) => error.hint(),
             Self::Model(error) => error.hint(),

@@ -10,6 +10,7 @@ mod interrupt;
 mod open;
 mod perplexity;
 mod progress;
+mod pull;
 mod raise;
 mod recipe;
 mod report;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
 fn run(verb: &Verb, shown: &Shown) -> Result<(), Error> {
     match verb {
         Verb::Raise(args) => raise::raise(args, shown),
+        Verb::Pull(args) => pull::pull(args, shown),
         Verb::Chat(args) => chat::chat(args, shown),
         Verb::Serve(args) => serve::serve(args, shown),
         Verb::Status(args) => status::status(args),

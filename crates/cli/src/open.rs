@@ -1,8 +1,10 @@
-//! From a path on the command line to a model that can talk: a run's folder, a model's, or a GGUF file.
+//! From a path on the command line to a model that can talk: a run's folder, a model's, a GGUF file, or the name of a model
+//! that was pulled.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hub::{Cache, Repository, Revision};
 use kernels::gemm::Precision;
 use ledger::progress::Progress;
 use model::formats::{self, Format};
@@ -24,9 +26,81 @@ pub struct Found {
     pub base: bool,
 }
 
-/// Finds the model that `path` means: the folder itself, or a run's tuned model, or else its base model.
+/// What a path on the command line means on the disk.
+struct Local {
+    path: PathBuf,
+    /// The model's name, where it was pulled.
+    name: Option<String>,
+}
+
+/// A path that exists, or the folder of a model that was pulled under this name (`owner/name`, `owner/name@revision`).
+fn local(path: &Path) -> Result<Local, Error> {
+    let given = path.to_string_lossy();
+    let (name, revision) = given.split_once('@').unwrap_or((&given, "main"));
+    let parsed = (name.parse::<Repository>().ok().zip(revision.parse::<Revision>().ok()))
+        .filter(|(repository, _)| !path.exists() && repository.as_str().contains('/'));
+    let Some((repository, revision)) = parsed else {
+        return Ok(Local { path: path.to_owned(), name: None });
+    };
+    let pull = format!("`{} pull {repository}` fetches the model of this name", crate::program());
+    let cache = Cache::shared()?;
+    let Some(folder) = hub::cached(&cache, &repository, &revision) else {
+        let pulled: Vec<String> = cache.repositories().iter().take(6).map(Repository::to_string).collect();
+        let known = if pulled.is_empty() {
+            String::new()
+        } else {
+            format!("; in the cache are {}", pulled.join(", "))
+        };
+        return Err(Error::Usage {
+            message: format!("nothing exists at {given}, and no model of this name was pulled"),
+            hint: format!("check the path; or {pull}{known}"),
+        });
+    };
+    // Meta's layout lies in a folder of its own, where a repository has nothing else.
+    let original = folder.join("original");
+    let meta = !folder.join("config.json").is_file() && original.join("params.json").is_file();
+    let path = if meta { original } else { folder };
+    if !has_weights(&path) {
+        return Err(Error::Usage {
+            message: format!("{repository} is in the cache without its weights"),
+            hint: format!("another program fetched a part of it; {pull}"),
+        });
+    }
+    Ok(Local { path, name: Some(repository.name().to_owned()) })
+}
+
+fn has_weights(folder: &Path) -> bool {
+    holds(folder, &["safetensors", "gguf", "pth"])
+}
+
+fn holds(folder: &Path, extensions: &[&str]) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .any(|path| path.extension().is_some_and(|own| extensions.iter().any(|one| own == *one)))
+}
+
+/// The whole path, without links to a folder. A file keeps its own name, which links in a cache have and their ends have not.
+fn whole(path: &Path) -> std::io::Result<PathBuf> {
+    match (path.is_file(), path.parent(), path.file_name()) {
+        (true, Some(parent), Some(name)) => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            Ok(parent.canonicalize()?.join(name))
+        }
+        _ => path.canonicalize(),
+    }
+}
+
+/// Finds the model that `path` means: the folder itself, a run's tuned model or else its base model, or one that was
+/// pulled under this name.
 pub fn find(path: &Path) -> Result<Found, Error> {
-    let full = path.canonicalize().map_err(Error::io("open", path))?;
+    let local = local(path)?;
+    let found = find_here(&local.path)?;
+    Ok(Found { name: local.name.unwrap_or(found.name), ..found })
+}
+
+fn find_here(path: &Path) -> Result<Found, Error> {
+    let full = whole(path).map_err(Error::io("open", path))?;
     let name =
         |folder: &Path| folder.file_name().map_or("model".to_owned(), |n| n.to_string_lossy().into_owned());
     let is_other =
@@ -49,6 +123,10 @@ pub fn find(path: &Path) -> Result<Found, Error> {
             return Ok(Found { folder, name: name(&full), base });
         }
     }
+    if holds(&full, &["gguf"]) {
+        let (_, file) = formats::detect(&full)?;
+        return Ok(Found { name: formats::gguf::parts::model_name(&file), folder: file, base: false });
+    }
     let (message, hint) = if full.join("manifest.json").is_file() {
         (
             format!("the run {} has no model yet", path.display()),
@@ -68,7 +146,13 @@ pub fn find(path: &Path) -> Result<Found, Error> {
 
 /// The model that `path` means in whatever format: a run's, as [`find`] takes it, or what lies at the path itself.
 pub fn model_path(path: &Path) -> Result<PathBuf, Error> {
-    if path.join("manifest.json").is_file() { Ok(find(path)?.folder) } else { Ok(path.to_owned()) }
+    let path = local(path)?.path;
+    if path.join("manifest.json").is_file() { Ok(find_here(&path)?.folder) } else { Ok(path) }
+}
+
+/// What a model is called that was pulled under the name that `path` is.
+pub fn pulled_name(path: &Path) -> Option<String> {
+    local(path).ok()?.name
 }
 
 /// Reads the model and its tokenizer.

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("model", 2),
     ("corpus", 2),
     ("tokenizer", 1),
+    ("hub", 1),
     ("kernels", 0),
     ("ledger", 0),
 ];
@@ -28,6 +29,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("axum*", &["serve"]),
     ("hyper*", &["serve"]),
     ("tower*", &["serve"]),
+    ("ureq*", &["hub"]),
     ("arrow*", &["corpus"]),
     ("parquet*", &["corpus"]),
     ("clap*", &["cli"]),

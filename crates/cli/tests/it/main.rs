@@ -4,6 +4,10 @@
 mod bench;
 mod corpus;
 mod perplexity;
+mod pull;
+#[path = "../../../hub/tests/it/server.rs"]
+#[expect(dead_code, reason = "the hub's own tests use the rest")]
+mod server;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -38,6 +42,9 @@ impl Place {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_alti"));
         command.current_dir(self.folder.path()).args(args).stdin(Stdio::null()).env("NO_COLOR", "1");
+        // What a person has pulled or agreed to is not this test's.
+        let hub = self.path("hub");
+        command.env("HF_HUB_CACHE", &hub).env("HF_HOME", &hub).env_remove("HF_TOKEN");
         command
     }
 
@@ -151,6 +158,7 @@ fn the_whole_way() {
     talk(&place);
     convert(&place);
     perplexity::run(&place);
+    pull::run(&place);
     disturbed(&place, &weights(&run));
 }
 
