@@ -170,8 +170,9 @@ pub struct Sampling {
 #[derive(Debug, Args)]
 #[command(
     long_about = "Serve a model over HTTP.\n\n\
-        POST /v1/chat/completions, /v1/completions and /v1/responses (streaming or not) and GET /v1/models, compatible \
-        with OpenAI's API; a chat page at /; GET /healthz (alive), /readyz (the model is loaded) and /metrics (Prometheus).\n\n\
+        POST /v1/chat/completions, /v1/completions and /v1/responses (streaming or not), /v1/embeddings and GET \
+        /v1/models, compatible with OpenAI's API; a chat page at /, the API's description at /docs and /openapi.json; GET /healthz (alive), \
+        /readyz (the model is loaded) and /metrics (Prometheus).\n\n\
         Ctrl-C or SIGTERM takes no more connections and lets running answers end; the second ends at once. Requests \
         beyond what can run and wait (engine.max_sequences, engine.max_queue) are refused with 429 and Retry-After.",
     after_long_help = "Examples:\n  \

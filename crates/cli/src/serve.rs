@@ -169,6 +169,7 @@ mod tests {
             stream: true,
             first_token: Some(0.1),
             prompt_tokens: Some(5),
+            cached_tokens: Some(2),
             completion_tokens: Some(16),
             finish: Some("length"),
             error: None,

@@ -31,6 +31,8 @@ const PIECE_BYTES: usize = 16 << 10;
 pub(crate) struct Answers {
     receiver: UnboundedReceiver<(usize, Event)>,
     count: usize,
+    /// Each prompt stands in so many of them, one after the other.
+    choices: usize,
     /// Tokens of all prompts, each counted once.
     prompt_tokens: usize,
     watch: Watch,
@@ -70,8 +72,10 @@ impl Watch {
         }
     }
 
-    fn total(&self, generated: usize) {
-        self.trace.told().completion_tokens = Some(generated);
+    fn total(&self, usage: &WireUsage) {
+        let mut told = self.trace.told();
+        told.completion_tokens = Some(usage.completion_tokens);
+        told.cached_tokens = Some(usage.prompt_tokens_details.cached_tokens);
     }
 }
 
@@ -105,24 +109,28 @@ impl Answers {
                 .map_err(|error| ApiError::from_engine(error, input, retry_after(engine)))?;
             watch.open += 1;
         }
-        Ok(Answers { receiver, count, prompt_tokens, watch })
+        Ok(Answers { receiver, count, choices, prompt_tokens, watch })
     }
 
     /// Waits for all of them, in the order of the requests; and what they cost together.
     pub(crate) async fn gather(mut self) -> Result<(Vec<Completion>, WireUsage), ApiError> {
         let mut tokens: Vec<Vec<Token>> = vec![Vec::new(); self.count];
+        let mut prompts: Vec<Vec<Token>> = vec![Vec::new(); self.count];
+        let mut embeddings: Vec<Vec<f32>> = vec![Vec::new(); self.count];
         let mut completions: Vec<Option<Completion>> = vec![None; self.count];
         while completions.iter().any(Option::is_none) {
             let (index, event) = self.receiver.recv().await.ok_or_else(ApiError::stopping)?;
             self.watch.see(&event);
             match event {
-                Event::Prompt(_) | Event::Embedding(_) => {}
+                Event::Prompt(prompt) => prompts[index] = prompt,
+                Event::Embedding(values) => embeddings[index] = values,
                 Event::Token(token) => tokens[index].push(token),
                 Event::Done { reason: FinishReason::Cancelled, .. } => return Err(ApiError::stopping()),
                 Event::Done { reason, stopped_by, usage, timing } => {
                     let tokens = std::mem::take(&mut tokens[index]);
                     let text = tokens.iter().map(|token| token.text.as_str()).collect();
-                    let (prompt, embedding) = (Vec::new(), Vec::new());
+                    let prompt = std::mem::take(&mut prompts[index]);
+                    let embedding = std::mem::take(&mut embeddings[index]);
                     completions[index] = Some(Completion {
                         prompt,
                         embedding,
@@ -139,8 +147,10 @@ impl Answers {
         }
         let completions: Vec<Completion> = completions.into_iter().flatten().collect();
         let generated = completions.iter().map(|completion| completion.usage.completion_tokens).sum();
-        self.watch.total(generated);
-        Ok((completions, WireUsage::new(self.prompt_tokens, generated)))
+        let cached = completions.iter().step_by(self.choices).map(|first| first.usage.cached_tokens).sum();
+        let usage = WireUsage::new(self.prompt_tokens, cached, generated);
+        self.watch.total(&usage);
+        Ok((completions, usage))
     }
 
     /// A response of server-sent events, as `chunks` words them, ended by `data: [DONE]`.
@@ -149,8 +159,15 @@ impl Answers {
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let open = self.count;
         self.watch.trace.told().stream = true;
-        let events =
-            Events { answers: self, chunks, open, generated: 0, state: State::Beginning, keep_alive };
+        let events = Events {
+            answers: self,
+            chunks,
+            open,
+            generated: 0,
+            cached: 0,
+            state: State::Beginning,
+            keep_alive,
+        };
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -165,6 +182,8 @@ impl Answers {
 pub(crate) trait Chunks: Send + Unpin + 'static {
     /// Before the first token.
     fn begin(&mut self, out: &mut String);
+    /// The prompt of answer `index`, where its scores were asked for; before the first token.
+    fn prompt(&mut self, _index: usize, _tokens: Vec<Token>, _out: &mut String) {}
     /// One more token of answer `index`.
     fn token(&mut self, index: usize, token: Token, out: &mut String);
     /// Answer `index` is complete.
@@ -197,18 +216,31 @@ pub(crate) struct WireUsage {
     prompt_tokens: usize,
     completion_tokens: usize,
     total_tokens: usize,
+    prompt_tokens_details: PromptTokens,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct PromptTokens {
+    cached_tokens: usize,
 }
 
 impl WireUsage {
-    fn new(prompt_tokens: usize, completion_tokens: usize) -> Self {
-        WireUsage { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+    fn new(prompt_tokens: usize, cached_tokens: usize, completion_tokens: usize) -> Self {
+        let total_tokens = prompt_tokens + completion_tokens;
+        let prompt_tokens_details = PromptTokens { cached_tokens };
+        WireUsage { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details }
+    }
+
+    /// Of vectors, for which nothing is generated.
+    pub(crate) fn of_embeddings(self) -> Value {
+        json!({ "prompt_tokens": self.prompt_tokens, "total_tokens": self.total_tokens })
     }
 
     /// Under the names of the Responses API.
     pub(crate) fn of_response(self) -> Value {
         json!({
             "input_tokens": self.prompt_tokens,
-            "input_tokens_details": { "cached_tokens": 0 },
+            "input_tokens_details": self.prompt_tokens_details,
             "output_tokens": self.completion_tokens,
             "output_tokens_details": { "reasoning_tokens": 0 },
             "total_tokens": self.total_tokens,
@@ -276,6 +308,8 @@ struct Events<C> {
     open: usize,
     /// Tokens of those that are.
     generated: usize,
+    /// Tokens of prompts that were not read again.
+    cached: usize,
     state: State,
     keep_alive: Interval,
 }
@@ -284,16 +318,22 @@ impl<C: Chunks> Events<C> {
     fn take(&mut self, index: usize, event: Event, out: &mut String) {
         self.answers.watch.see(&event);
         match event {
-            Event::Prompt(_) | Event::Embedding(_) => {}
+            Event::Prompt(tokens) => self.chunks.prompt(index, tokens, out),
+            // Vectors are not streamed.
+            Event::Embedding(_) => {}
             Event::Token(token) => self.chunks.token(index, token, out),
             Event::Done { reason: FinishReason::Cancelled, .. } => self.fail(ApiError::stopping(), out),
             Event::Done { reason, usage, .. } => {
                 self.chunks.done(index, reason, out);
                 self.generated += usage.completion_tokens;
+                if index.is_multiple_of(self.answers.choices) {
+                    self.cached += usage.cached_tokens;
+                }
                 self.open -= 1;
                 if self.open == 0 {
-                    self.answers.watch.total(self.generated);
-                    self.chunks.end(WireUsage::new(self.answers.prompt_tokens, self.generated), out);
+                    let usage = WireUsage::new(self.answers.prompt_tokens, self.cached, self.generated);
+                    self.answers.watch.total(&usage);
+                    self.chunks.end(usage, out);
                     self.chunks.close(out);
                     self.state = State::Ended;
                 }

@@ -28,26 +28,24 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
     if fields.count("best_of", 1, usize::MAX)?.is_some_and(|best_of| best_of != parameters.choices) {
         return Err(ApiError::unsupported("best_of", "Only a value equal to 'n' is supported."));
     }
-    let max_tokens = fields.count("max_tokens", 1, usize::MAX)?.unwrap_or(DEFAULT_MAX_TOKENS);
-    parameters.template.max_tokens = Some(max_tokens);
     parameters.template.logprobs = fields.count("logprobs", 0, MAX_LOGPROBS)?;
     let echo = fields.boolean("echo")?.unwrap_or(false);
-    if echo && parameters.template.logprobs.is_some() {
-        return Err(ApiError::unsupported("echo", "Log-probabilities of the prompt are not supported yet."));
+    if echo {
+        parameters.template.prompt_logprobs = parameters.template.logprobs;
     }
-    let prompts = prompts(&fields, tokenizer)?;
+    // With nothing to write there is something to answer only where the prompt's own scores are asked for.
+    let least = usize::from(parameters.template.prompt_logprobs.is_none());
+    let max_tokens = fields.count("max_tokens", least, usize::MAX)?.unwrap_or(DEFAULT_MAX_TOKENS);
+    parameters.template.max_tokens = Some(max_tokens);
+    let prompts = prompts(&fields, "prompt", tokenizer)?;
+    // Absent: the beginning of a document.
+    let prompts = prompts.unwrap_or_else(|| vec![Prompt::of_text(tokenizer, "")]);
     if let Some(wanted) = wanted {
         let engine = app.engine.clone();
         parameters.template.constraint = Some(off_runtime(move || wanted.prepare(&engine)).await?);
     }
     let count = prompts.len() * parameters.choices;
-    if count > app.info.settings.max_choices {
-        let most = app.info.settings.max_choices;
-        let message = format!(
-            "Invalid 'prompt': {count} answers are asked for (prompts times 'n'), and {most} are allowed."
-        );
-        return Err(ApiError::invalid(Some("array_above_max_length"), message).at("prompt"));
-    }
+    check_count(count, app.info.settings.max_choices, "answers are asked for (prompts times 'n')", "prompt")?;
 
     let requests = prompts.iter().flat_map(|prompt| parameters.requests(&prompt.tokens)).collect();
     let answers = Answers::submit(&app, requests, parameters.choices, "prompt")?;
@@ -67,9 +65,12 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
     }
     let (completions, usage) = answers.gather().await?;
     let choices = completions.into_iter().zip(echoes).enumerate();
-    let choices = choices.map(|(index, (completion, echo))| Choice {
+    let choices = choices.map(|(index, (mut completion, echo))| Choice {
         index,
-        logprobs: with_logprobs.then(|| Logprobs::new(tokenizer, &completion.tokens, 0)),
+        logprobs: with_logprobs.then(|| {
+            completion.prompt.append(&mut completion.tokens);
+            Logprobs::new(tokenizer, &completion.prompt, 0)
+        }),
         finish_reason: Some(finish_reason(completion.reason)),
         text: echo + &completion.text,
     });
@@ -79,8 +80,8 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
 }
 
 /// One prompt, as tokens and as text.
-struct Prompt {
-    tokens: Vec<u32>,
+pub(crate) struct Prompt {
+    pub(crate) tokens: Vec<u32>,
     text: String,
 }
 
@@ -98,34 +99,47 @@ impl Prompt {
     }
 }
 
-/// A text, a list of texts, a list of tokens or a list of lists of tokens; absent: the beginning of a document.
-fn prompts(fields: &Fields, tokenizer: &Tokenizer) -> Result<Vec<Prompt>, ApiError> {
+/// The parameter `name`: a text, a list of texts, a list of tokens or a list of lists of tokens. None where it is absent.
+pub(crate) fn prompts(
+    fields: &Fields,
+    name: &str,
+    tokenizer: &Tokenizer,
+) -> Result<Option<Vec<Prompt>>, ApiError> {
     const EXPECTED: &str = "a string, an array of strings, an array of tokens, or an array of token arrays";
     let vocab_size = tokenizer.vocab_size();
-    match fields.value("prompt") {
-        None => Ok(vec![Prompt::of_text(tokenizer, "")]),
-        Some(Value::String(text)) => Ok(vec![Prompt::of_text(tokenizer, text)]),
+    let prompts = match fields.value(name) {
+        None => return Ok(None),
+        Some(Value::String(text)) => vec![Prompt::of_text(tokenizer, text)],
         Some(Value::Array(list)) if list.is_empty() => {
-            let message = "Invalid 'prompt': empty array. Expected at least one item.";
-            Err(ApiError::invalid(Some("empty_array"), message).at("prompt"))
+            let message = format!("Invalid '{name}': empty array. Expected at least one item.");
+            return Err(ApiError::invalid(Some("empty_array"), message).at(name));
         }
         Some(Value::Array(list)) if list[0].is_number() => {
-            Ok(vec![Prompt::of_tokens(tokenizer, tokens(list, "prompt", vocab_size)?)])
+            vec![Prompt::of_tokens(tokenizer, tokens(list, name, vocab_size)?)]
         }
         Some(Value::Array(list)) => {
-            let one = |(index, value): (usize, &Value)| match value {
-                Value::String(text) => Ok(Prompt::of_text(tokenizer, text)),
-                Value::Array(list) => {
-                    Ok(Prompt::of_tokens(tokenizer, tokens(list, &format!("prompt[{index}]"), vocab_size)?))
-                }
-                other => {
-                    Err(wrong_type(&format!("prompt[{index}]"), "a string or an array of tokens", other))
+            let one = |(index, value): (usize, &Value)| {
+                let place = format!("{name}[{index}]");
+                match value {
+                    Value::String(text) => Ok(Prompt::of_text(tokenizer, text)),
+                    Value::Array(list) => Ok(Prompt::of_tokens(tokenizer, tokens(list, &place, vocab_size)?)),
+                    other => Err(wrong_type(&place, "a string or an array of tokens", other)),
                 }
             };
-            list.iter().enumerate().map(one).collect()
+            list.iter().enumerate().map(one).collect::<Result<_, ApiError>>()?
         }
-        Some(other) => Err(wrong_type("prompt", EXPECTED, other)),
+        Some(other) => return Err(wrong_type(name, EXPECTED, other)),
+    };
+    Ok(Some(prompts))
+}
+
+/// At most as many answers as the server allows to one request.
+pub(crate) fn check_count(count: usize, most: usize, what: &str, name: &str) -> Result<(), ApiError> {
+    if count <= most {
+        return Ok(());
     }
+    let message = format!("Invalid '{name}': {count} {what}, and {most} are allowed.");
+    Err(ApiError::invalid(Some("array_above_max_length"), message).at(name))
 }
 
 #[derive(Serialize)]
@@ -151,8 +165,9 @@ struct Choice {
 #[derive(Serialize)]
 struct Logprobs {
     tokens: Vec<String>,
-    token_logprobs: Vec<f32>,
-    top_logprobs: Vec<TopLogprobs>,
+    /// The first token of a prompt follows nothing, and has none.
+    token_logprobs: Vec<Option<f32>>,
+    top_logprobs: Vec<Option<TopLogprobs>>,
     /// Characters of the answer before each token.
     text_offset: Vec<usize>,
 }
@@ -181,11 +196,12 @@ impl Logprobs {
         };
         for token in tokens {
             lists.tokens.push(tokenizer.decode(&[token.id]));
-            lists.token_logprobs.push(finite(token.logprob.unwrap_or(0.0)));
+            lists.token_logprobs.push(token.logprob.map(finite));
             let entry = |alternative: &engine::Alternative| {
                 (tokenizer.decode(&[alternative.id]), finite(alternative.logprob))
             };
-            lists.top_logprobs.push(TopLogprobs(token.alternatives.iter().map(entry).collect()));
+            let top = TopLogprobs(token.alternatives.iter().map(entry).collect());
+            lists.top_logprobs.push(token.logprob.is_some().then_some(top));
             lists.text_offset.push(offset);
             offset += token.text.chars().count();
         }
@@ -214,11 +230,22 @@ impl TextChunks {
 
 impl Chunks for TextChunks {
     fn begin(&mut self, out: &mut String) {
+        if self.tokenizer.is_some() {
+            // They come with their scores.
+            return;
+        }
         for (index, text) in std::mem::take(&mut self.echoes).into_iter().enumerate() {
             if !text.is_empty() {
                 self.chunk(vec![Choice { text, index, logprobs: None, finish_reason: None }], None, out);
             }
         }
+    }
+
+    fn prompt(&mut self, index: usize, tokens: Vec<Token>, out: &mut String) {
+        let logprobs = self.tokenizer.as_ref().map(|tokenizer| Logprobs::new(tokenizer, &tokens, 0));
+        let text = std::mem::take(&mut self.echoes[index]);
+        self.offsets[index] = tokens.iter().map(|token| token.text.chars().count()).sum();
+        self.chunk(vec![Choice { text, index, logprobs, finish_reason: None }], None, out);
     }
 
     fn token(&mut self, index: usize, token: Token, out: &mut String) {

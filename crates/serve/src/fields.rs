@@ -68,7 +68,11 @@ impl<'a> Fields<'a> {
                 (Some(integer), _) => integer,
                 // Beyond an i64, and so beyond any bound that is used here.
                 (None, Some(_)) => i64::MAX,
-                (None, None) => return Err(wrong_type(&path, "an integer", value)),
+                // 5.0 is an integer to JSON Schema, and so to clients that check theirs.
+                (None, None) => match number.as_f64().filter(|number| number.fract() == 0.0) {
+                    Some(whole) => whole as i64,
+                    None => return Err(wrong_type(&path, "an integer", value)),
+                },
             },
             other => return Err(wrong_type(&path, "an integer", other)),
         };

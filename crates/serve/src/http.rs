@@ -27,14 +27,15 @@ use crate::metrics::{Metrics, Open};
 use crate::parameters::unknown_model;
 use crate::record::{Record, Trace};
 use crate::responses::Store;
-use crate::{answers, chat, completions, cors, responses};
+use crate::{answers, chat, completions, cors, embeddings, openapi, responses};
 
-const PAGE: &str = include_str!("../assets/chat.html");
-/// The page fetches nothing from elsewhere and runs in nobody's frame.
+const CHAT: &str = include_str!("../assets/chat.html");
+const DOCS: &str = include_str!("../assets/docs.html");
+/// A page fetches nothing from elsewhere and runs in nobody's frame.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                            img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// What needs no key: it shows nothing but that the server is there.
-const OPEN_PATHS: [&str; 3] = ["/", "/healthz", "/readyz"];
+/// What needs no key: it shows nothing but that the server is there, and what it speaks.
+pub(crate) const OPEN_PATHS: [&str; 5] = ["/", "/docs", "/healthz", "/openapi.json", "/readyz"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a handler has at hand.
@@ -78,6 +79,7 @@ pub(crate) fn routes(app: App) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(text_completions))
+        .route("/v1/embeddings", post(embeddings))
         .route("/v1/responses", post(create_response))
         .route("/v1/responses/{id}", get(response).delete(delete_response))
         .route("/v1/models", get(models))
@@ -85,7 +87,9 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
-        .route("/", get(page))
+        .route("/openapi.json", get(openapi_document))
+        .route("/docs", get(|| async { page(DOCS) }))
+        .route("/", get(|| async { page(CHAT) }))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(app.clone(), guard))
@@ -125,6 +129,12 @@ async fn text_completions(State(app): State<App>, request: Request) -> Result<Re
     let app = app.for_request(&request);
     let body = read_json(&app.info, request).await?;
     completions::complete(app, body).await
+}
+
+async fn embeddings(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let app = app.for_request(&request);
+    let body = read_json(&app.info, request).await?;
+    embeddings::create(app, body).await
 }
 
 async fn create_response(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
@@ -183,14 +193,18 @@ async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], page).into_response()
 }
 
-async fn page() -> Response {
+async fn openapi_document(State(app): State<App>) -> Json<Value> {
+    Json(openapi::document(&app.info, app.engine.tokenizer().vocab_size()))
+}
+
+fn page(text: &'static str) -> Response {
     let policy = [
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY)),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
-    (policy, Html(PAGE)).into_response()
+    (policy, Html(text)).into_response()
 }
 
 async fn not_found(request: Request) -> ApiError {

@@ -43,6 +43,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// Most answers to one request: prompts times `n`.
     pub max_choices: usize,
+    /// Most texts of one request for embeddings.
+    pub max_embeddings: usize,
     /// Temperature where the request gives none; Meta's default for chat.
     pub temperature: f32,
     /// Top-p where the request gives none; Meta's default for chat.
@@ -74,6 +76,7 @@ impl Default for Settings {
         Settings {
             max_body_bytes: 8 << 20,
             max_choices: 16,
+            max_embeddings: 256,
             temperature: 0.6,
             top_p: 0.9,
             allowed_origins: Vec::new(),
@@ -96,6 +99,7 @@ impl Settings {
         let counts = [
             ("max_body_bytes", self.max_body_bytes as u64),
             ("max_choices", self.max_choices as u64),
+            ("max_embeddings", self.max_embeddings as u64),
             ("max_connections", self.max_connections as u64),
             ("header_timeout_seconds", self.header_timeout_seconds),
             ("body_timeout_seconds", self.body_timeout_seconds),

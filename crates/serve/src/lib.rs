@@ -1,7 +1,7 @@
 //! OpenAI-compatible HTTP over the engine, and a small chat page. It owns every wire type and nothing else: the chat
 //! format is the tokenizer's, the answers are the engine's.
 //!
-//! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` (streamed and not), `GET /v1/models` and what operators
+//! `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` (streamed and not), `/v1/embeddings`, `GET /v1/models` and what operators
 //! need, the page at `/`. Parameters, answers and errors follow OpenAI's API reference, so that its clients work
 //! unchanged; what is not supported is refused by name.
 
@@ -11,12 +11,14 @@ mod chat;
 mod completions;
 mod connections;
 mod cors;
+mod embeddings;
 mod error;
 mod fields;
 mod http;
 mod info;
 mod keys;
 mod metrics;
+mod openapi;
 mod parameters;
 mod record;
 mod responses;

@@ -207,7 +207,16 @@ impl Collector for EngineState {
             ("sequences_waiting", "Sequences that wait for room in it", stats.waiting),
             ("sequences_running_limit", "Sequences that can run at once", settings.max_sequences),
             ("sequences_waiting_limit", "Sequences that can wait; the next is refused", settings.max_queue),
-            ("cache_tokens", "Tokens of cache that the running batch holds", stats.cache_tokens),
+            (
+                "cache_tokens",
+                "Tokens of cache that the running batch holds, in whole pages",
+                stats.cache_tokens,
+            ),
+            (
+                "cache_kept_tokens",
+                "Tokens of cache kept for prompts that begin in the same way",
+                stats.kept_tokens,
+            ),
             ("cache_tokens_limit", "Tokens that the cache can hold", settings.max_cache_tokens),
             ("context_tokens", "Most tokens of one sequence, prompt and answer together", self.0.context()),
             ("up", "1 while the engine works, else 0", usize::from(self.0.is_running())),
@@ -218,6 +227,11 @@ impl Collector for EngineState {
         }
         let counters = [
             ("prompt_tokens", "Tokens of prompts that were read", stats.prompt_tokens),
+            (
+                "prompt_tokens_cached",
+                "Tokens of prompts that were found in the cache instead",
+                stats.cached_tokens,
+            ),
             ("generation_tokens", "Tokens that were generated", stats.completion_tokens),
         ];
         for (name, help, value) in counters {

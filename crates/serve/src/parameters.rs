@@ -8,7 +8,7 @@ use crate::api_error::ApiError;
 use crate::fields::{Fields, wrong_type, wrong_value};
 
 /// More stop texts than OpenAI takes (4), few enough to look for at each token.
-const MAX_STOPS: usize = 16;
+pub(crate) const MAX_STOPS: usize = 16;
 /// Texts to choose from.
 const MAX_GUIDED_CHOICES: usize = 1000;
 /// As OpenAI's `top_logprobs`.
@@ -64,7 +64,7 @@ impl Parameters {
 }
 
 /// The model that is served, by name; OpenAI requires the name, here it may be left out.
-fn check_model(fields: &Fields, info: &ServeInfo) -> Result<(), ApiError> {
+pub(crate) fn check_model(fields: &Fields, info: &ServeInfo) -> Result<(), ApiError> {
     match fields.string("model")? {
         Some(model) if model != info.model => Err(unknown_model(model, info)),
         _ => Ok(()),

@@ -45,6 +45,9 @@ pub struct Access {
     /// Tokens of the prompts, each counted once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<usize>,
+    /// Those of them that were not read again, because another prompt had begun in the same way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<usize>,
     /// Tokens of the answers; of one that the client left, those until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_tokens: Option<usize>,
@@ -82,6 +85,7 @@ pub(crate) struct Told {
     pub(crate) stream: bool,
     pub(crate) first_token: Option<Instant>,
     pub(crate) prompt_tokens: Option<usize>,
+    pub(crate) cached_tokens: Option<usize>,
     pub(crate) completion_tokens: Option<usize>,
     pub(crate) finish: Option<&'static str>,
     pub(crate) error: Option<&'static str>,
@@ -157,6 +161,7 @@ impl Record {
             stream: told.stream,
             first_token: told.first_token.map(|at| (at - self.begun).as_secs_f64()),
             prompt_tokens: told.prompt_tokens,
+            cached_tokens: told.cached_tokens,
             completion_tokens: told.completion_tokens,
             finish: told.finish,
             error: told.error,

@@ -206,7 +206,7 @@ fn head(fields: &Fields, app: &App, parameters: &Parameters) -> Result<Map<Strin
 }
 
 /// As the client wrote it: 0.6, not the nearest f32's 0.6000000238418579.
-fn round(value: f32) -> Value {
+pub(crate) fn round(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, |value| json!(value))
 }
 

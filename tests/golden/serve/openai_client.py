@@ -162,6 +162,14 @@ class Steps:
         check(kinds[0] == "response.created" and kinds[-1] in ("response.completed", "response.incomplete"), kinds)
         check(final.output_text == whole, final)
 
+    def embeddings(self):
+        vectors = self.client.embeddings.create(model=self.model, input=["the dog", "the fox", "the dog"]).data
+        check([vector.index for vector in vectors] == [0, 1, 2], vectors)
+        first, other, again = (vector.embedding for vector in vectors)
+        check(first == again and abs(sum(value * value for value in first) - 1) < 1e-4, first)
+        plain = self.client.embeddings.create(model=self.model, input="the fox", encoding_format="float")
+        check(max(abs(a - b) for a, b in zip(plain.data[0].embedding, other)) < 1e-6, (plain, other))
+
     def stop_texts(self):
         if not self.repeats:
             return
@@ -187,7 +195,6 @@ class Steps:
         known, self.model = self.model, "none"
         refused(openai.NotFoundError, "model", self.chat)
         self.model = known
-        refused(openai.NotFoundError, None, lambda: self.client.embeddings.create(model=known, input="x"))
 
     def parsed_formats(self):
         hot = {"temperature": 1.5, "seed": 3, "max_tokens": 400}
@@ -274,7 +281,7 @@ def main():
     steps = Steps(arguments.url, arguments.key, arguments.repeats)
     names = [
         "models", "whole_chat", "streamed_chat", "stream_helper", "choices_and_seeds", "log_probabilities",
-        "completions", "responses", "streamed_responses", "stop_texts", "parsed_formats", "tools_that_must_be_called",
+        "completions", "responses", "streamed_responses", "embeddings", "stop_texts", "parsed_formats", "tools_that_must_be_called",
         "tools_in_a_conversation", "errors", "leaving", "many_at_once",
     ]
     failed = []

@@ -32,8 +32,7 @@ fn a_chat_completion_has_openais_shape() {
     let message = tokenizer::chat::Message::new(tokenizer::chat::Role::User, "the quick café");
     let prompt = tokenizer::chat::prompt(&tokenizer, &[message]).len();
     let answer = tokenizer.encode("the quick café").len() + 1;
-    let usage =
-        json!({ "prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer });
+    let usage = json!({ "prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer, "prompt_tokens_details": { "cached_tokens": 0 } });
     assert_eq!(json["usage"], usage);
 }
 
@@ -186,7 +185,7 @@ fn a_completion_goes_on_with_its_prompt() {
     let prompt = toy::tokenizer().encode("dog a").len() + 1;
     assert_eq!(
         json["usage"],
-        json!({ "prompt_tokens": prompt, "completion_tokens": 3, "total_tokens": prompt + 3 })
+        json!({ "prompt_tokens": prompt, "completion_tokens": 3, "total_tokens": prompt + 3, "prompt_tokens_details": { "cached_tokens": 0 } })
     );
     // OpenAI's default of 16 tokens.
     let json = server.post(TEXT, &json!({ "prompt": "dog" })).json();
@@ -218,7 +217,10 @@ fn prompts_may_be_texts_or_tokens_one_or_many() {
     // Usage counts each prompt once, however many answers it has.
     let body = json!({ "prompt": ["a", "b"], "n": 2, "max_tokens": 3 });
     let usage = server.post(TEXT, &body).json()["usage"].clone();
-    assert_eq!(usage, json!({ "prompt_tokens": 4, "completion_tokens": 12, "total_tokens": 16 }));
+    assert_eq!(
+        usage,
+        json!({ "prompt_tokens": 4, "completion_tokens": 12, "total_tokens": 16, "prompt_tokens_details": { "cached_tokens": 0 } })
+    );
 }
 
 #[test]
@@ -272,4 +274,90 @@ fn the_page_asks_nothing_of_other_servers() {
         assert!(page[place..].starts_with("http://www.w3.org/2000/svg'"), "{}", &page[place..place + 60]);
     }
     assert!(!page.contains("src=") && !page.contains("@import") && !page.contains("url("));
+}
+
+#[test]
+fn the_scores_of_a_prompt_are_told_with_its_echo() {
+    let server = Server::start();
+    for stream in [false, true] {
+        // As lm-evaluation-harness asks for log-likelihoods, but for the stream.
+        let tokens = toy::tokenizer().encode("the dog");
+        let body = json!({
+            "prompt": [tokens], "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": true, "stream": stream,
+        });
+        let reply = server.post(TEXT, &body);
+        let pieces = if stream { reply.events() } else { vec![reply.json()] };
+        let choices: Vec<&Value> = pieces.iter().map(|piece| &piece["choices"][0]).collect();
+        let text: String = choices.iter().map(|choice| choice["text"].as_str().unwrap()).collect();
+        let joined = |list: &str| -> Vec<Value> {
+            let lists = choices.iter().filter_map(|choice| choice["logprobs"][list].as_array());
+            lists.flatten().cloned().collect()
+        };
+        assert!(text.starts_with("the dog") && text.len() > 7, "{text:?}");
+        assert_eq!(joined("tokens").iter().map(|token| token.as_str().unwrap()).collect::<String>(), text);
+        let (logprobs, top) = (joined("token_logprobs"), joined("top_logprobs"));
+        assert_eq!((logprobs.len(), top.len()), (tokens.len() + 1, tokens.len() + 1));
+        // The first follows nothing.
+        assert_eq!((&logprobs[0], &top[0]), (&Value::Null, &Value::Null));
+        assert!(logprobs[1..].iter().all(|logprob| logprob.as_f64().unwrap() <= 0.0));
+        // The last is the answer's own, so it is the likeliest.
+        let likeliest = top[tokens.len()].as_object().unwrap();
+        assert_eq!(likeliest.values().next(), logprobs.last());
+        let offsets = joined("text_offset");
+        assert_eq!((&offsets[0], offsets.last().unwrap()), (&json!(0), &json!(7)));
+    }
+    // Scores alone, of several prompts at once, beside the token that begins every document.
+    let body = json!({ "prompt": ["the dog", "a"], "max_tokens": 0, "logprobs": 0, "echo": true });
+    let reply = server.post(TEXT, &body).json();
+    assert_eq!(reply["choices"][0]["text"], "the dog");
+    assert_eq!(reply["choices"][1]["logprobs"]["tokens"].as_array().unwrap().len(), 2);
+    assert_eq!(reply["usage"]["completion_tokens"], 0);
+}
+
+#[test]
+fn tokens_that_were_found_in_the_cache_are_told() {
+    let server = Server::start();
+    let body = json!({ "prompt": "the dog sleeps on ".repeat(20), "max_tokens": 1, "temperature": 0 });
+    let cached = |reply: Value| reply["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    assert_eq!(cached(server.post(TEXT, &body).json()), 0);
+    assert!(cached(server.post(TEXT, &body).json()) > 0);
+    let metrics = server.get("/metrics").body;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("alti_prompt_tokens_cached_total "));
+    assert_eq!(line.unwrap().parse::<u64>().unwrap(), server.engine.stats().cached_tokens);
+}
+
+#[test]
+fn texts_and_tokens_have_vectors() {
+    let server = Server::start();
+    let embed = |body: Value| server.post("/v1/embeddings", &body).json();
+    let tokens = toy::tokenizer().encode("the dog");
+    let reply = embed(json!({ "model": "parrot", "input": ["the dog", "a fox"] }));
+    let vectors = reply["data"].as_array().unwrap();
+    assert_eq!((&reply["object"], vectors.len(), &vectors[1]["index"]), (&json!("list"), 2, &json!(1)));
+    let vector: Vec<f64> =
+        vectors[0]["embedding"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+    assert!((vector.iter().map(|value| value * value).sum::<f64>() - 1.0).abs() < 1e-6, "{vector:?}");
+    assert_eq!(reply["usage"]["prompt_tokens"], reply["usage"]["total_tokens"]);
+    // The last token's state alone, of tokens, in base64.
+    let last = f64::from(tokens[tokens.len() - 1]);
+    let state = [last % 7.0, last % 5.0, 1.0];
+    let length = state.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let reply = embed(json!({ "input": tokens, "pooling": "last" }));
+    let encoded = embed(json!({ "input": [tokens], "pooling": "last", "encoding_format": "base64" }));
+    for (place, value) in reply["data"][0]["embedding"].as_array().unwrap().iter().enumerate() {
+        assert!((value.as_f64().unwrap() - state[place] / length).abs() < 1e-6, "{reply}");
+    }
+    // Three f32 are 12 bytes, so 16 letters.
+    assert_eq!(encoded["data"][0]["embedding"].as_str().unwrap().len(), 16);
+    for (body, param) in [
+        (json!({}), "input"),
+        (json!({ "input": [] }), "input"),
+        (json!({ "input": vec!["a"; 257] }), "input"),
+        (json!({ "input": "a", "dimensions": 2 }), "dimensions"),
+        (json!({ "input": "a", "encoding_format": "roman" }), "encoding_format"),
+        (json!({ "input": "word ".repeat(3000) }), "input"),
+    ] {
+        let reply = server.post("/v1/embeddings", &body);
+        assert_eq!((reply.status, &reply.json()["error"]["param"]), (400, &json!(param)), "{reply:?}");
+    }
 }

@@ -178,7 +178,8 @@ fn wrong_parameters_are_refused_by_name() {
         (TEXT, json!({ "prompt": vec!["a"; 17] }), "prompt", "17 answers"),
         (TEXT, json!({ "prompt": "a", "suffix": "b" }), "suffix", "does not insert"),
         (TEXT, json!({ "prompt": "a", "best_of": 3 }), "best_of", "equal to 'n'"),
-        (TEXT, json!({ "prompt": "a", "echo": true, "logprobs": 1 }), "echo", "not supported yet"),
+        (TEXT, json!({ "prompt": "a", "echo": true, "max_tokens": 0 }), "max_tokens", ">= 1"),
+        (TEXT, json!({ "prompt": "a", "logprobs": 1, "max_tokens": 0 }), "max_tokens", ">= 1"),
         (TEXT, json!({ "prompt": "a", "max_tokens": 5000 }), "prompt", "5002 tokens (2 in the prompt, 5000"),
     ];
     for (path, change, param, message) in cases {

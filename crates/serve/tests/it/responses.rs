@@ -80,7 +80,7 @@ fn a_turn_continues_the_one_before_without_its_instructions() {
         { "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "the dog" }] },
     ]);
     let written_out = turn(json!({ "input": whole, "temperature": 0, "store": false }));
-    assert_eq!(written_out["usage"], second["usage"]);
+    assert_eq!(written_out["usage"]["input_tokens"], second["usage"]["input_tokens"]);
     // What was not to be stored cannot be continued, nor what never was.
     for id in [written_out["id"].clone(), json!("resp_none")] {
         let refused = server.post(RESPONSES, &json!({ "input": "x", "previous_response_id": id }));

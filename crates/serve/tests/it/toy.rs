@@ -39,7 +39,8 @@ const PAGE: usize = 16;
 impl Forward for Parrot {
     /// The token at each place of each page.
     type Pages = Vec<u32>;
-    type Scratch = Vec<f32>;
+    /// Scores and states.
+    type Scratch = (Vec<f32>, Vec<f32>);
 
     fn vocab_size(&self) -> usize {
         self.tokenizer.vocab_size()
@@ -57,18 +58,19 @@ impl Forward for Parrot {
         vec![0; count * PAGE]
     }
 
-    fn scratch(&self) -> Vec<f32> {
-        Vec::new()
+    fn scratch(&self) -> Self::Scratch {
+        Default::default()
     }
 
     fn forward<'s>(
         &self,
         pages: &mut Vec<u32>,
         segments: &[Segment],
-        logits: &'s mut Vec<f32>,
+        (logits, hidden): &'s mut (Vec<f32>, Vec<f32>),
     ) -> Result<Outputs<'s>, Error> {
         std::thread::sleep(self.pause);
         logits.clear();
+        hidden.clear();
         for segment in segments {
             let place = |position: usize| segment.pages[position / PAGE] as usize * PAGE + position % PAGE;
             for (index, &token) in segment.tokens.iter().enumerate() {
@@ -76,14 +78,17 @@ impl Forward for Parrot {
             }
             let length = segment.first + segment.tokens.len();
             let tokens: Vec<u32> = (0..length).map(|position| pages[place(position)]).collect();
-            let (rows, _) = segment.wanted.rows(segment.tokens.len());
+            let (rows, states) = segment.wanted.rows(segment.tokens.len());
             for end in length - rows + 1..=length {
                 let start = logits.len();
                 logits.resize(start + self.vocab_size(), 0.0);
                 logits[start + self.next(&tokens[..end]) as usize] = 8.0;
             }
+            // A state is its token, in three numbers.
+            let state = |&token: &u32| [token % 7, token % 5, 1].map(|part| part as f32);
+            hidden.extend(tokens[length - states..].iter().flat_map(state));
         }
-        Ok(Outputs { logits, hidden: &mut [] })
+        Ok(Outputs { logits, hidden })
     }
 }
 

@@ -1,0 +1,178 @@
+//! The description of this server for programs: an OpenAPI 3.1 document of every route, with the bounds that this server
+//! has. It is written by hand, and tests hold it against the server: every route, every bound, every answer.
+
+mod schemas;
+
+use serde_json::{Map, Value, json};
+
+use crate::ServeInfo;
+
+/// Statuses of the endpoints that ask the model.
+const ERRORS: [&str; 8] = ["400", "404", "408", "413", "415", "429", "500", "503"];
+
+/// The whole document of a server whose model knows `vocab_size` tokens.
+pub(crate) fn document(info: &ServeInfo, vocab_size: usize) -> Value {
+    let keyed = !info.api_keys.is_empty();
+    let mut document = json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Altiplano",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": format!("The model {} behind OpenAI's API.", info.model),
+            "description": "Parameters, answers and errors follow OpenAI's API reference, so that its clients work with this \
+                            server's address as their base URL. Parameters that are not known are passed over; known ones that \
+                            ask for what is not here are refused by name. `null` is the same as leaving a parameter out.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "tags": [
+            { "name": "Answers", "description": "What the model says." },
+            { "name": "Models", "description": "What is served." },
+            { "name": "Operation", "description": "What whoever runs the server needs." },
+        ],
+        "paths": paths(keyed),
+        "components": { "schemas": schemas::all(info, vocab_size) },
+    });
+    if keyed {
+        document["components"]["securitySchemes"] = json!({ "key": { "type": "http", "scheme": "bearer" } });
+        document["security"] = json!([{ "key": [] }]);
+    }
+    document
+}
+
+fn paths(keyed: bool) -> Value {
+    let id = |name: &str, what: &str| json!([{ "name": name, "in": "path", "required": true, "description": what, "schema": { "type": "string" } }]);
+    let answer = |operation: &str, summary: &str, about: &str, request: &str, reply: &str, event: &str| {
+        json!({ "post": {
+            "operationId": operation,
+            "summary": summary,
+            "description": about,
+            "tags": ["Answers"],
+            "requestBody": { "required": true, "content": { "application/json": { "schema": reference(request) } } },
+            "responses": answers(keyed, reply, event),
+        } })
+    };
+    let get = |operation: &str, summary: &str, tag: &str, responses: Value| json!({ "operationId": operation, "summary": summary, "tags": [tag], "responses": responses });
+    let json_reply = |about: &str, schema: &str| described(about, "application/json", reference(schema));
+    let page = |about: &str| described(about, "text/html", json!({ "type": "string" }));
+    let mut paths = json!({
+        "/v1/chat/completions": answer(
+            "createChatCompletion", "Answer a conversation",
+            "The assistant's next message, whole or as server-sent events of `chat.completion.chunk` objects that end with \
+             `data: [DONE]`.",
+            "ChatRequest", "ChatCompletion", "ChatCompletionChunk",
+        ),
+        "/v1/completions": answer(
+            "createCompletion", "Continue a text",
+            "What follows the prompt, without any chat format; in a stream, pieces of the same object, then `data: [DONE]`.",
+            "CompletionRequest", "Completion", "Completion",
+        ),
+        "/v1/responses": answer(
+            "createResponse", "Take the next turn of a conversation that the server remembers",
+            "A list of items for a list of items. In a stream, events with names and numbers: response.created, \
+             response.in_progress, response.output_item.added, response.content_part.added, response.output_text.delta for each \
+             piece, response.output_text.done, response.content_part.done, response.output_item.done, then response.completed, \
+             response.incomplete or response.failed.",
+            "ResponseRequest", "Response", "ResponseEvent",
+        ),
+        "/v1/embeddings": { "post": {
+            "operationId": "createEmbeddings",
+            "summary": "Turn texts into vectors",
+            "description": "A vector of length 1 for each text: the model's final states, pooled.",
+            "tags": ["Answers"],
+            "requestBody": {
+                "required": true,
+                "content": { "application/json": { "schema": reference("EmbeddingRequest") } },
+            },
+            "responses": with_errors(json!({ "200": json_reply("The vectors, in the order of the texts.", "Embeddings") }),
+                keyed, &ERRORS),
+        } },
+        "/v1/responses/{id}": {
+            "get": get("retrieveResponse", "Show a stored response", "Answers", with_errors(
+                json!({ "200": json_reply("The response.", "Response") }), keyed, &["404"])),
+            "delete": get("deleteResponse", "Forget a stored response", "Answers", with_errors(
+                json!({ "200": json_reply("It is forgotten.", "Deleted") }), keyed, &["404"])),
+        },
+        "/v1/models": { "get": get("listModels", "List the models", "Models", with_errors(
+            json!({ "200": json_reply("The one model.", "ModelList") }), keyed, &[])) },
+        "/v1/models/{id}": { "get": get("retrieveModel", "Show a model", "Models", with_errors(
+            json!({ "200": json_reply("The model.", "Model") }), keyed, &["404"])) },
+        "/healthz": { "get": get("health", "Whether the process should live on", "Operation", with_errors(
+            json!({ "200": json_reply("It works.", "Health") }), false, &["503"])) },
+        "/readyz": { "get": get("readiness", "Whether requests should be sent here", "Operation", with_errors(
+            json!({ "200": json_reply("The model is loaded.", "Readiness") }), false, &["503"])) },
+        "/metrics": { "get": get("metrics", "Counters and times for Prometheus", "Operation", with_errors(
+            json!({ "200": { "description": "Prometheus' text, or OpenMetrics where it is asked for.", "content": {
+                "text/plain": { "schema": { "type": "string" } },
+                "application/openmetrics-text": { "schema": { "type": "string" } },
+            } } }), keyed, &[])) },
+        "/openapi.json": { "get": get("openapi", "This document", "Operation",
+            json!({ "200": described("OpenAPI 3.1.", "application/json", json!({ "type": "object" })) })) },
+        "/docs": { "get": get("docs", "This document as a page", "Operation", json!({ "200": page("The page.") })) },
+        "/": { "get": get("chatPage", "A page to talk with the model", "Operation", json!({ "200": page("The page.") })) },
+    });
+    paths["/v1/responses/{id}"]["parameters"] = id("id", "Such as resp_12ab.");
+    paths["/v1/models/{id}"]["parameters"] = id("id", "The model's name.");
+    for open in crate::http::OPEN_PATHS {
+        paths[open]["get"]["security"] = json!([]);
+    }
+    paths
+}
+
+pub(super) fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+fn described(about: &str, kind: &str, schema: Value) -> Value {
+    json!({ "description": about, "content": { kind: { "schema": schema } } })
+}
+
+/// Answers of the endpoints that ask the model.
+fn answers(keyed: bool, reply: &str, event: &str) -> Value {
+    let headers: Map<String, Value> = [
+        ("x-request-id", "string", "Names this request in the access log."),
+        ("x-ratelimit-limit-requests", "integer", "Sequences that can run and wait."),
+        ("x-ratelimit-remaining-requests", "integer", "Sequences that would be taken now."),
+        ("x-ratelimit-reset-requests", "string", "When there is likely to be room, such as 3s."),
+    ]
+    .into_iter()
+    .map(|(name, kind, about)| (name.into(), json!({ "description": about, "schema": { "type": kind } })))
+    .collect();
+    let ok = json!({
+        "description": "The answer: an object, or events where `stream` is true.",
+        "headers": headers,
+        "content": {
+            "application/json": { "schema": reference(reply) },
+            "text/event-stream": { "schema": {
+                "description": format!("Events whose data is a {event}, in JSON."),
+            } },
+        },
+    });
+    with_errors(json!({ "200": ok }), keyed, &ERRORS)
+}
+
+/// `responses`, and those of these statuses, which all have one shape.
+fn with_errors(mut responses: Value, keyed: bool, statuses: &[&str]) -> Value {
+    let error = |about: &str| described(about, "application/json", reference("Error"));
+    if keyed {
+        responses["401"] = error("No key, or one that is not known.");
+    }
+    for status in statuses {
+        responses[*status] = error(match *status {
+            "400" => "Something is wrong with the request; `param` says where.",
+            "404" => "There is nothing of this name.",
+            "408" => "The body did not arrive in time.",
+            "413" => "The body is too large.",
+            "415" => "The body is not application/json.",
+            "429" => "The queue is full.",
+            "503" => "The model is being loaded, or the server is going away.",
+            _ => "The server failed.",
+        });
+    }
+    if statuses.contains(&"429") {
+        responses["429"]["headers"] = json!({
+            "retry-after": { "description": "Seconds to wait.", "schema": { "type": "integer" } },
+        });
+    }
+    responses
+}
