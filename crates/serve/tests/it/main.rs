@@ -3,6 +3,7 @@
 mod answers;
 mod client;
 mod connections;
+mod load;
 mod openapi;
 mod operator;
 mod refusals;
