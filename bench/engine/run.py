@@ -78,14 +78,13 @@ class Ours:
         self.alti, self.threads = alti, threads
 
     def bench(self, file, prompts, generate):
-        sizes = ["--prompt", *prompts] if prompts else []
-        text = command(self.alti, "bench", "engine", file, *sizes, "--generate", generate, "--threads", self.threads,
+        text = command(self.alti, "bench", "engine", file, "--prompt", *prompts, "--generate", generate, "--streams", 1, "--threads", self.threads,
                        "--json")
         found = json.loads(text)
         rates = {f"prefill {row['tokens']}": row["tokens_per_second"] for row in found["prefill"]}
-        if found["decode"]:
-            rates["decode"] = found["decode"]["tokens_per_second"]
-            rates["share of read bandwidth"] = found["decode"]["share_of_bandwidth"]
+        for row in found["decode"]:
+            rates["decode"] = row["tokens_per_second"]
+            rates["share of read bandwidth"] = row["share_of_bandwidth"]
         return rates
 
     def server(self, file, port, parallel):
