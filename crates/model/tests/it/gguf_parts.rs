@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use kernels::gemm::Precision;
 use kernels::quant::Encoding;
 use ledger::progress::Silent;
 use model::formats::{self, Checkpoint, gguf};
+use model::infer::Llama;
 use model::weights::tensors;
 use proptest::prelude::*;
 
@@ -184,9 +186,71 @@ fn scales_that_are_not_finite_are_named_with_their_byte() {
             let name = file.file_name().unwrap().to_str().unwrap();
             let wanted = format!("{name}, byte {block}: tensor {}: value ", tensor.name);
             assert!(error.contains(&wanted), "{wanted}: {error}");
+            // The same for a model that is served from its blocks, which nobody turns into values.
+            let checkpoint = formats::open(&files[0]).unwrap();
+            let served = Llama::open(&checkpoint, Precision::F32, 64).err().map(|error| error.to_string());
+            assert!(served.as_ref().is_some_and(|error| error.contains(&wanted)), "{wanted}: {served:?}");
         }
         std::fs::write(file, sound).unwrap();
     }
+}
+
+/// What a part's table says beyond what the part holds, or otherwise than the configuration in another part means.
+#[test]
+fn tables_that_lie_are_named_with_their_byte() {
+    let dir = copied();
+    let path = dir.path().join(PARTS[1]);
+    let sound = std::fs::read(&path).unwrap();
+    let entry = |name: &str| {
+        let found = gguf::parse(&sound).unwrap().tensors;
+        let tensor = found.iter().find(|tensor| tensor.stored.name == name).unwrap();
+        (tensor.entry, tensor.entry + 8 + name.len(), tensor.stored.bytes.start)
+    };
+    let (gate, dimensions, begin) = entry("blk.0.ffn_gate.weight");
+    let (shape, kind, offset) = (dimensions + 4, dimensions + 20, dimensions + 24);
+    for (at, bytes, byte, part) in [
+        // The number of tensors and of keys: nothing is asked of the memory for a number alone.
+        (8, &u64::MAX.to_le_bytes()[..], None, "tensor"),
+        (16, &u64::MAX.to_le_bytes(), None, "key"),
+        (gate, &u64::MAX.to_le_bytes(), Some(gate + 8), "bytes are meant, and the file ends"),
+        (dimensions, &9u32.to_le_bytes(), Some(dimensions), "tensor blk.0.ffn_gate.weight: has 9 dimensions"),
+        (shape, &(1u64 << 62).to_le_bytes(), Some(shape), "tensor blk.0.ffn_gate.weight: shape"),
+        (shape, &33u64.to_le_bytes(), Some(shape), "is no number of Q4_1"),
+        (shape + 8, &(1u64 << 40).to_le_bytes(), Some(gate), "and the file ends at"),
+        (
+            shape + 8,
+            &31u64.to_le_bytes(),
+            Some(begin),
+            "shape [31, 256], where the configuration means [32, 256]",
+        ),
+        (
+            shape,
+            &128u64.to_le_bytes(),
+            Some(begin),
+            "shape [32, 128], where the configuration means [32, 256]",
+        ),
+        (kind, &22u32.to_le_bytes(), Some(kind), "tensor blk.0.ffn_gate.weight: its type is IQ2_S"),
+        (kind, &39u32.to_le_bytes(), Some(kind), "tensor blk.0.ffn_gate.weight: its type is MXFP4"),
+        // More bytes a block: into the next tensor.
+        (kind, &8u32.to_le_bytes(), None, "its bytes overlap those of blk.0.ffn_gate.weight"),
+        (offset, &7u64.to_le_bytes(), Some(gate), "no multiple of 32"),
+        (offset, &(u64::MAX - 31).to_le_bytes(), Some(gate), "tensor blk.0.ffn_gate.weight: has"),
+    ] {
+        let mut changed = sound.clone();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        std::fs::write(&path, changed).unwrap();
+        let error = formats::open(&dir.path().join(PARTS[0])).unwrap_err();
+        let said = error.to_string();
+        let place = byte.map_or("byte ".to_owned(), |byte| format!("byte {byte}:"));
+        assert!(
+            said.contains(part) && said.contains(PARTS[1]) && said.contains(&place),
+            "{part} {place}: {said}"
+        );
+        assert!(error.hint().is_some());
+    }
+    std::fs::write(&path, []).unwrap();
+    let said = formats::open(&dir.path().join(PARTS[0])).unwrap_err().to_string();
+    assert!(said.contains(PARTS[1]), "{said}");
 }
 
 proptest! {
