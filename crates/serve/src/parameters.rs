@@ -225,7 +225,10 @@ fn structured(
 
 /// Token numbers: a list of integers in `0..vocab_size`.
 pub(crate) fn tokens(list: &[Value], path: &str, vocab_size: usize) -> Result<Vec<u32>, ApiError> {
-    let token = |(index, value): (usize, &Value)| match value.as_u64() {
+    // 5.0 is an integer to JSON Schema.
+    let whole = |value: &Value| value.as_f64().filter(|value| *value >= 0.0 && value.fract() == 0.0);
+    let number = |value: &Value| value.as_u64().or_else(|| whole(value).map(|value| value as u64));
+    let token = |(index, value): (usize, &Value)| match number(value) {
         Some(token) if token < vocab_size as u64 => Ok(token as u32),
         Some(token) => {
             let message = format!(

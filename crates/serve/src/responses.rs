@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use engine::{Completion, FinishReason};
+use engine::{Completion, Constraint, FinishReason};
 use serde_json::{Map, Value, json};
 use tokenizer::chat::{Message, Preamble, Role};
 
@@ -18,8 +18,8 @@ use crate::answers::{Answers, WireUsage};
 use crate::api_error::ApiError;
 use crate::chat::Logprobs;
 use crate::fields::{Fields, wrong_type, wrong_value};
-use crate::http::{App, unique_id, unix_seconds};
-use crate::parameters::{MAX_LOGPROBS, Parameters, refuse};
+use crate::http::{App, off_runtime, unique_id, unix_seconds};
+use crate::parameters::{MAX_LOGPROBS, Parameters, Wanted, refuse};
 
 pub(crate) use store::Store;
 
@@ -39,6 +39,11 @@ pub(crate) async fn create(app: Arc<App>, body: Value) -> Result<Response, ApiEr
     let top_logprobs = fields.count("top_logprobs", 0, MAX_LOGPROBS)?;
     let with_logprobs = includes(&fields)? || top_logprobs.is_some_and(|count| count > 0);
     parameters.template.logprobs = with_logprobs.then(|| top_logprobs.unwrap_or(0));
+
+    if let Some(wanted) = wanted(&fields)? {
+        let engine = app.engine.clone();
+        parameters.template.constraint = Some(off_runtime(move || wanted.prepare(&engine)).await?);
+    }
 
     let instructions = fields.string("instructions")?;
     let previous = fields.string("previous_response_id")?;
@@ -189,7 +194,7 @@ fn head(fields: &Fields, app: &App, parameters: &Parameters) -> Result<Map<Strin
         "service_tier": "default",
         "store": fields.boolean("store")?.unwrap_or(true),
         "temperature": round(sampling.temperature),
-        "text": { "format": { "type": "text" } },
+        "text": { "format": format_told(fields)? },
         "tool_choice": "auto",
         "tools": [],
         "top_logprobs": parameters.template.logprobs.unwrap_or(0),
@@ -203,6 +208,11 @@ fn head(fields: &Fields, app: &App, parameters: &Parameters) -> Result<Map<Strin
         Value::Object(head) => Ok(head),
         _ => Ok(Map::new()),
     }
+}
+
+fn format_told(fields: &Fields) -> Result<Value, ApiError> {
+    let format = fields.object("text")?.and_then(|text| text.value("format").cloned());
+    Ok(format.unwrap_or_else(|| json!({ "type": "text" })))
 }
 
 /// As the client wrote it: 0.6, not the nearest f32's 0.6000000238418579.
@@ -225,16 +235,22 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
         return Err(ApiError::unsupported("reasoning", "This model does not reason apart from its answer."));
     }
     let Some(text) = fields.object("text")? else { return Ok(()) };
-    refuse(&text, "verbosity", &["medium"], "The model knows no verbosity; ask for it in words.")?;
-    let Some(format) = text.object("format")? else { return Ok(()) };
-    match format.string("type")?.ok_or_else(|| format.missing("type"))? {
-        "text" => Ok(()),
-        kind @ ("json_schema" | "json_object") => {
-            let why = format!("Only the type 'text' is supported here, not '{kind}'.");
-            Err(ApiError::unsupported("text.format", &why))
+    refuse(&text, "verbosity", &["medium"], "The model knows no verbosity; ask for it in words.")
+}
+
+/// What `text.format` keeps the answer to.
+fn wanted(fields: &Fields) -> Result<Option<Wanted>, ApiError> {
+    let format = fields.object("text")?.map(|text| text.object("format")).transpose()?.flatten();
+    let Some(format) = format else { return Ok(None) };
+    let constraint = match format.string("type")?.ok_or_else(|| format.missing("type"))? {
+        "text" => return Ok(None),
+        "json_object" => Constraint::JsonObject,
+        "json_schema" => Constraint::JsonSchema(format.required("schema")?.clone()),
+        other => {
+            return Err(wrong_value("text.format.type", other, &["text", "json_object", "json_schema"]));
         }
-        other => Err(wrong_value("text.format.type", other, &["text"])),
-    }
+    };
+    Ok(Some(Wanted { constraint, param: "text.format".into() }))
 }
 
 /// Whether log-probabilities are among what should be included.

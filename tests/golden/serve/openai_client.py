@@ -281,8 +281,8 @@ def main():
     steps = Steps(arguments.url, arguments.key, arguments.repeats)
     names = [
         "models", "whole_chat", "streamed_chat", "stream_helper", "choices_and_seeds", "log_probabilities",
-        "completions", "responses", "streamed_responses", "embeddings", "stop_texts", "parsed_formats", "tools_that_must_be_called",
-        "tools_in_a_conversation", "errors", "leaving", "many_at_once",
+        "completions", "responses", "streamed_responses", "embeddings", "stop_texts", "parsed_formats",
+        "tools_that_must_be_called", "tools_in_a_conversation", "errors", "leaving", "many_at_once",
     ]
     failed = []
     for name in names:

@@ -41,6 +41,11 @@ fn number(least: f64, most: f64, default: Value, about: &str) -> Value {
     json!({ "type": "number", "minimum": least, "maximum": most, "default": default, "description": about })
 }
 
+fn described(mut schema: Value, about: &str) -> Value {
+    schema["description"] = json!(about);
+    schema
+}
+
 fn flag(default: bool, about: &str) -> Value {
     json!({ "type": "boolean", "default": default, "description": about })
 }
@@ -73,6 +78,36 @@ fn sampling(info: &ServeInfo) -> Map<String, Value> {
             "description": "Texts that end the answer; they are no part of it.",
         },
         "stream": flag(false, "Send the answer as it is written, as server-sent events."),
+    }))
+}
+
+/// What an answer must be: at most one of these.
+fn constraints() -> Map<String, Value> {
+    members(json!({
+        "response_format": {
+            "type": "object",
+            "required": ["type"],
+            "properties": {
+                "type": { "type": "string", "enum": ["text", "json_object", "json_schema"] },
+                "json_schema": {
+                    "type": ["object", "null"],
+                    "required": ["schema"],
+                    "properties": { "schema": { "type": "object" }, "strict": optional(flag(true, "Read; it always is.")) },
+                },
+            },
+            "description": "Keep the answer to JSON, or to a JSON Schema.",
+        },
+        "guided_json": { "type": ["object", "string"], "description": "Keep the answer to this JSON Schema." },
+        "guided_regex": text("Keep the answer to this regular expression."),
+        "guided_grammar": text("Keep the answer to this grammar, in Lark's notation as llguidance reads it."),
+        "guided_choice": {
+            "type": ["array", "string"], "items": { "type": "string" },
+            "description": "Keep the answer to one of these texts.",
+        },
+        "structured_outputs": {
+            "type": "object",
+            "description": "The same four as `json`, `regex`, `grammar` and `choice`, and `json_object`.",
+        },
     }))
 }
 
@@ -157,6 +192,19 @@ fn requests(info: &ServeInfo, vocab_size: usize) -> Map<String, Value> {
         "maximum": vocab_size - 1,
     });
     let model = sampling(info).remove("model").unwrap_or_default();
+    let tools = members(json!({
+        "tools": described(list(reference("Tool")), "Functions that the model may call."),
+        "tool_choice": {
+            "type": ["string", "object"],
+            "required": ["type", "function"],
+            "properties": {
+                "type": { "type": "string", "enum": ["function"] },
+                "function": object(&["name"], json!({ "name": { "type": "string" } })),
+            },
+            "description": "none, auto or required, or {\"type\": \"function\", \"function\": {\"name\": …}} for one of them.",
+        },
+        "parallel_tool_calls": flag(true, "Let one answer call several."),
+    }));
     let completion = members(json!({
         "prompt": {
             "type": ["string", "array"],
@@ -197,14 +245,24 @@ fn requests(info: &ServeInfo, vocab_size: usize) -> Map<String, Value> {
         "text": {
             "type": "object",
             "properties": {
-                "format": optional(object(&["type"], json!({ "type": { "type": "string", "enum": ["text"] } }))),
+                "format": {
+                    "type": ["object", "null"],
+                    "required": ["type"],
+                    "properties": {
+                        "type": { "type": "string", "enum": ["text", "json_object", "json_schema"] },
+                        "schema": { "type": ["object", "null"], "description": "Of json_schema." },
+                    },
+                },
             },
             "description": "The form of the answer.",
         },
         "user": text("Comes back with the response."),
     }));
-    let mut completion_request =
-        request(&[], [completion, sampling(info), several(info)], &[("stream_options", "stream")]);
+    let mut completion_request = request(
+        &[],
+        [completion, constraints(), sampling(info), several(info)],
+        &[("stream_options", "stream")],
+    );
     if let Some(rules) = completion_request["allOf"].as_array_mut() {
         rules.push(json!({
             "if": { "required": ["max_tokens"], "properties": { "max_tokens": { "const": 0 } } },
@@ -215,13 +273,47 @@ fn requests(info: &ServeInfo, vocab_size: usize) -> Map<String, Value> {
         }));
     }
     members(json!({
-        "ChatMessage": object(&["role", "content"], json!({
-            "role": role(&["system", "developer", "user", "assistant", "tool"]),
-            "content": content(&["text"]),
+        "ChatMessage": {
+            "type": "object",
+            "required": ["role"],
+            "properties": {
+                "role": role(&["system", "developer", "user", "assistant", "tool"]),
+                "content": optional(content(&["text"])),
+                "tool_calls": optional(described(list(reference("ToolCall")), "Calls that the assistant made.")),
+                "tool_call_id": optional(text("The call that this message, a tool's, answers.")),
+            },
+            "allOf": [
+                {
+                    "if": { "properties": { "role": { "const": "tool" } } },
+                    "then": { "required": ["tool_call_id"], "properties": { "tool_call_id": { "type": "string" } } },
+                },
+                {
+                    "if": { "required": ["tool_calls"], "properties": {
+                        "role": { "const": "assistant" }, "tool_calls": { "type": "array", "minItems": 1 },
+                    } },
+                    "else": { "required": ["content"], "properties": { "content": { "type": ["string", "array"] } } },
+                },
+            ],
+        },
+        "ToolCall": object(&["id", "type", "function"], json!({
+            "id": { "type": "string" },
+            "type": { "type": "string", "enum": ["function"] },
+            "function": object(&["name", "arguments"], json!({
+                "name": { "type": "string" }, "arguments": text("A JSON object, as text."),
+            })),
+        })),
+        "Tool": object(&["type", "function"], json!({
+            "type": { "type": "string", "enum": ["function"] },
+            "function": object(&["name"], json!({
+                "name": { "type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$" },
+                "description": optional(text("What it is for.")),
+                "parameters": { "type": ["object", "null"], "description": "A JSON Schema of its arguments." },
+                "strict": optional(flag(false, "Keep the arguments to the schema.")),
+            })),
         })),
         "ChatRequest": request(
             &["messages"],
-            [chat, sampling(info), several(info)],
+            [chat, tools, constraints(), sampling(info), several(info)],
             &[("stream_options", "stream"), ("top_logprobs", "logprobs")],
         ),
         "CompletionRequest": completion_request,
@@ -279,9 +371,13 @@ fn replies() -> Map<String, Value> {
     members(json!({
         "ChatCompletion": completion("chat.completion", choice("message", object(&["role", "content"], json!({
             "role": { "const": "assistant" }, "content": nullable(string()), "refusal": nullable(string()),
+            "tool_calls": list(reference("ToolCall")),
         }))), true),
         "ChatCompletionChunk": completion("chat.completion.chunk", choice("delta", object(&[], json!({
             "role": { "const": "assistant" }, "content": nullable(string()),
+            "tool_calls": list(object(&["index", "function"], json!({
+                "index": integer(), "id": string(), "type": string(), "function": { "type": "object" },
+            }))),
         }))), false),
         "ChatLogprobs": object(&["content"], json!({ "content": list(reference("TokenLogprob")) })),
         "TokenLogprob": object(&["token", "logprob", "bytes", "top_logprobs"], {

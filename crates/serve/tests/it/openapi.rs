@@ -216,7 +216,11 @@ fn every_bound_and_type_of_a_parameter_is_refused_one_beyond() {
                 let reply = server.post(route, &Value::Object(body));
                 // A wrong name of a model is no wrong parameter but a missing model.
                 assert_eq!(reply.status, 400, "{route} {name}: {value} {reply:?}");
-                assert_eq!(reply.json()["error"]["param"], name.as_str(), "{route} {value} {reply:?}");
+                let param = reply.json()["error"]["param"].as_str().unwrap().to_owned();
+                assert!(
+                    param == *name || param.starts_with(&format!("{name}.")),
+                    "{route} {value} {reply:?}"
+                );
                 check_reply(&api, "post", route, &reply);
                 tried += 1;
             }

@@ -202,3 +202,23 @@ fn wrong_requests_are_refused_by_name() {
         );
     }
 }
+
+#[test]
+fn a_format_keeps_the_answer_to_json() {
+    let server = Server::start();
+    let schema = json!({ "type": "object", "properties": { "a": { "enum": ["x"] } }, "required": ["a"],
+        "additionalProperties": false });
+    let format = json!({ "type": "json_schema", "name": "box", "schema": schema, "strict": true });
+    let body = json!({ "input": "the dog", "text": { "format": format }, "max_output_tokens": 100 });
+    let response = server.post(RESPONSES, &body).json();
+    let answer: Value = serde_json::from_str(text(&response)).unwrap_or_else(|_| panic!("{response}"));
+    assert_eq!((answer, &response["text"]["format"]), (json!({ "a": "x" }), &format));
+    for wrong in
+        [json!({ "type": "json_schema" }), json!({ "type": "json_schema", "schema": { "type": "box" } })]
+    {
+        let refused = server.post(RESPONSES, &json!({ "input": "x", "text": { "format": wrong } }));
+        let error = refused.json()["error"].clone();
+        assert_eq!(refused.status, 400, "{error}");
+        assert!(error["param"].as_str().unwrap().starts_with("text.format"), "{error}");
+    }
+}
