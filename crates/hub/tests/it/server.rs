@@ -84,8 +84,7 @@ impl Server {
                     (Arc::clone(&log), Arc::clone(&peak), Arc::clone(&answer), Arc::clone(&at_once));
                 std::thread::spawn(move || {
                     peak.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    let _ = serve(stream, &log, &*answer);
-                    at_once.fetch_sub(1, Ordering::SeqCst);
+                    let _ = serve(stream, &log, &*answer, Counted(&at_once));
                 });
             }
         });
@@ -103,10 +102,21 @@ impl Server {
     }
 }
 
+/// A request among those at once, until it is dropped. That is before the last of its answer is sent: whoever has that may
+/// ask for more before this thread has gone on.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 fn serve(
     stream: TcpStream,
     log: &Mutex<Vec<Asked>>,
     answer: &(dyn Fn(&Asked) -> Reply + Send + Sync),
+    counted: Counted,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
@@ -130,19 +140,23 @@ fn serve(
     for (name, value) in &reply.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
+    let body = match asked.method.as_str() {
+        "HEAD" => &[],
+        _ => &reply.body[..reply.cut.unwrap_or(reply.body.len()).min(reply.body.len())],
+    };
+    let Some((last, body)) = body.split_last() else {
+        drop(counted);
+        return stream.write_all(format!("{head}\r\n").as_bytes());
+    };
     stream.write_all(format!("{head}\r\n").as_bytes())?;
-    if asked.method == "HEAD" {
-        return Ok(());
-    }
-    let body = &reply.body[..reply.cut.unwrap_or(reply.body.len()).min(reply.body.len())];
-    match reply.slow {
-        None => stream.write_all(body),
-        Some(pause) => body.chunks(4096).try_for_each(|piece| {
-            stream.write_all(piece)?;
+    for piece in body.chunks(4096) {
+        stream.write_all(piece)?;
+        if let Some(pause) = reply.slow {
             std::thread::sleep(pause);
-            Ok(())
-        }),
+        }
     }
+    drop(counted);
+    stream.write_all(&[*last])
 }
 
 /// A repository with its files.
