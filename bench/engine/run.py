@@ -114,6 +114,8 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+        # As `alti serve` calls it; theirs takes any name.
+        self.model = file.stem
         begin = time.monotonic()
         self.log = open(SCRATCH / f"{program.name}.log", "w")
         words = [str(word) for word in program.server(file, self.port, parallel)]
@@ -141,7 +143,7 @@ class Server:
     def complete(self, text, tokens):
         """Tokens read and written by one chat."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
-        body = dict(model="any", messages=[dict(role="user", content=text)], max_tokens=tokens, temperature=0.0)
+        body = dict(model=self.model, messages=[dict(role="user", content=text)], max_tokens=tokens, temperature=0.0)
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
         answer = connection.getresponse()
         found = json.loads(answer.read())
