@@ -1,7 +1,7 @@
 //! Keeps the threads of a pool awake through a pass of many short operations.
 //!
-//! A thread that finds nothing to do goes to sleep within microseconds, and waking it costs as long as a small product takes
-//! (on a virtual machine 50 µs and more). A token of a 1B model is a hundred operations of some 100 µs.
+//! A thread that finds nothing to do soon goes to sleep, and waking it goes through the system. A token of a 1B model is a
+//! hundred operations of some 100 µs.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
