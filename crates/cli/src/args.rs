@@ -416,11 +416,12 @@ pub enum Tokenizer {
     },
 }
 
-/// Measure what this machine makes of a recipe or of a model.
+/// Measure what this machine makes of a recipe, a model or a tokenizer.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     Train(BenchTrain),
     Engine(BenchEngine),
+    Tokenizer(BenchTokenizer),
 }
 
 /// Measure a training step: tokens a second, share of the machine's peak, memory, and time by operation.
@@ -498,6 +499,35 @@ pub struct BenchEngine {
     /// One setting of the engine, such as engine.prefill_chunk=512; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measure how fast texts become tokens, on one thread and on all.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Measure how fast texts become tokens, on one thread and on all.\n\n\
+        One thread encodes each file as one document; all threads encode it cut into documents of about 16 KiB. Nothing \
+        else should run on the machine meanwhile.",
+    after_long_help = "Examples:\n  \
+        alti bench tokenizer runs/tiny README.md\n  \
+        alti bench tokenizer tokenizer.model prose.txt code.txt --rounds 9\n  \
+        alti bench tokenizer runs/tiny README.md --json | jq '.texts[] | [.name, .bytes_per_second]'"
+)]
+pub struct BenchTokenizer {
+    /// A run, a tokenizer's folder, or a tokenizer.json or tokenizer.model.
+    #[arg(value_name = "TOKENIZER")]
+    pub tokenizer: PathBuf,
+    /// Texts in UTF-8.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// How often each is measured, after once to warm up; the median counts.
+    #[arg(long, default_value = "5", value_name = "N")]
+    pub rounds: NonZeroU32,
+    /// Threads of the batch. [default: all processors]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
     /// Print the figures as JSON.
     #[arg(long)]
     pub json: bool,

@@ -12,7 +12,6 @@ use crate::merge;
 use crate::specials::{BEGIN_OF_TEXT, END_OF_TEXT, PADDING};
 use crate::split::PATTERN;
 use crate::tokenizer::Tokenizer;
-use crate::vocabulary::NONE;
 
 /// The chat template for `apply_chat_template`: text that encodes to what [`crate::chat::prompt`]
 /// gives. After Meta's, with the role `tool` written as `ipython` as in Llama 3.1.
@@ -283,10 +282,8 @@ fn convert_merges(model: &RawModel, tokenizer: &Tokenizer) -> Result<Vec<(u32, u
         let pair =
             merge.parts().and_then(|(left, right)| Some((*model.vocab.get(left)?, *model.vocab.get(right)?)));
         let (left, right) = pair.ok_or_else(|| fault("is not a pair of tokens of the vocabulary".into()))?;
-        let merged = vocabulary.merged(left, right);
-        if merged == NONE {
-            return Err(fault("makes no token of the vocabulary".into()));
-        }
+        let made = vocabulary.joined(left, right);
+        let merged = made.ok_or_else(|| fault("makes no token of the vocabulary".into()))?;
         if merged < merged_before {
             return Err(fault("is out of order: a token's id must be its rank".into()));
         }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::cache;
 use crate::chat::Layout;
 use crate::error::Error;
@@ -158,7 +160,9 @@ impl Tokenizer {
         })?;
         let vocabulary = &self.inner.vocabulary;
         let smaller = Self::from_tokens(vocabulary.tokens().take(ordinary), self.special_names().to_vec())?;
-        let stays = |&(left, right): &(u32, u32)| (vocabulary.merged(left, right) as usize) < ordinary;
+        let stays = |&(left, right): &(u32, u32)| {
+            vocabulary.joined(left, right).is_some_and(|made| (made as usize) < ordinary)
+        };
         Ok(match &self.inner.merges {
             Some(merges) => smaller.with_merges(merges.iter().copied().filter(stays).collect()),
             None => smaller,
@@ -182,6 +186,11 @@ impl Tokenizer {
         let mut tokens = Vec::with_capacity(text.len() / 3 + 1);
         self.encode_into(text, &mut tokens);
         tokens
+    }
+
+    /// [`Tokenizer::encode`] of each text, on all threads of rayon's pool.
+    pub fn encode_batch(&self, texts: &[impl AsRef<str> + Sync]) -> Vec<Vec<u32>> {
+        texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
     }
 
     /// As [`Tokenizer::encode`], appending to `tokens`.
@@ -223,8 +232,11 @@ impl Tokenizer {
 
     fn encode_stretch(&self, stretch: &str, tokens: &mut Vec<u32>) {
         cache::with(self.inner.identity, |cache| {
+            let mut start = 0;
             for piece in pieces(stretch) {
-                cache.encode(&self.inner.vocabulary, piece.as_bytes(), tokens);
+                let end = start + piece.len();
+                cache.encode(&self.inner.vocabulary, (stretch.as_bytes(), start, end), tokens);
+                start = end;
             }
         });
     }

@@ -3,9 +3,11 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use rayon::prelude::*;
 use rustc_hash::FxBuildHasher;
 
 use crate::error::Error;
+use crate::merge::last_pair;
 
 /// Marks an empty slot; no token has this id.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -29,7 +31,15 @@ pub(crate) struct Vocabulary {
     two_bytes: Vec<u32>,
     /// Open addressing by (left id, right id): left, right and the token that they make, in
     /// [`ID_BITS`] each. Half the size of the plain form, and this table is where merging waits.
+    ///
+    /// It holds one pair for each token, not each way to write it as two. As long as no merge has crossed the borders of
+    /// a token's bytes, those between them were merged in the order in which they are merged alone: the least of all
+    /// pairs is also the least of those within. So when two tokens are left between the borders, they are the two that
+    /// are left there when the bytes stand alone, and no other two are ever neighbours.
     by_pair: Vec<u64>,
+    /// Bit `hash` is set where a pair of this hash is in `by_pair`. Most pairs that are asked for are in none, and this
+    /// table, an eighth of the size, says so from a nearer cache.
+    is_pair: Vec<u64>,
 }
 
 impl Vocabulary {
@@ -63,6 +73,7 @@ impl Vocabulary {
             of_byte: [NONE; 256],
             two_bytes: Vec::new(),
             by_pair: Vec::new(),
+            is_pair: Vec::new(),
         };
         for id in 0..vocabulary.len() as u32 {
             if let Some(first) = vocabulary.insert(id) {
@@ -133,12 +144,22 @@ impl Vocabulary {
         self.two_bytes[(left as usize) << 8 | right as usize]
     }
 
-    /// The token whose bytes are those of `left` and then `right`, or [`NONE`].
+    /// The token whose bytes are those of `left` and then `right`.
+    pub(crate) fn joined(&self, left: u32, right: u32) -> Option<u32> {
+        self.id(&[self.token(left)?, self.token(right)?].concat())
+    }
+
+    /// The token that `left` and `right` are merged into where merging makes them neighbours, or [`NONE`]. Other pairs
+    /// may be absent, though their bytes are a token: see [`Vocabulary::joined`].
     #[inline]
     pub(crate) fn merged(&self, left: u32, right: u32) -> u32 {
         let key = pair_key(left, right);
+        let hash = hash_pair(key);
+        if self.is_pair[hash / 64 % self.is_pair.len()] >> (hash % 64) & 1 == 0 {
+            return NONE;
+        }
         let mask = self.by_pair.len() - 1;
-        let mut slot = hash_pair(key) & mask;
+        let mut slot = hash & mask;
         loop {
             let found = self.by_pair[slot];
             if found == EMPTY_PAIR {
@@ -186,28 +207,39 @@ impl Vocabulary {
 
     fn index_pairs(&mut self) {
         self.two_bytes = vec![NONE; 1 << 16];
-        let mut pairs = Vec::new();
-        for (id, token) in self.tokens().enumerate() {
-            for cut in 1..token.len() {
-                if let (Some(left), Some(right)) = (self.id(&token[..cut]), self.id(&token[cut..])) {
-                    pairs.push((pair_key(left, right), id as u64));
-                }
+        self.by_pair = vec![EMPTY_PAIR; (self.len() * 3 / 2 + 1).next_power_of_two()];
+        // Eight bits for each slot.
+        self.is_pair = vec![0; (self.by_pair.len() / 8).max(1)];
+        // A token's pair follows from the pairs of shorter tokens.
+        let lengths: Vec<u32> = self.starts.windows(2).map(|ends| ends[1] - ends[0]).collect();
+        let mut by_length: Vec<u32> = (0..self.len() as u32).collect();
+        by_length.sort_by_key(|&id| lengths[id as usize]);
+        for of_one_length in by_length.chunk_by(|&a, &b| lengths[a as usize] == lengths[b as usize]) {
+            let pair = |&id: &u32| {
+                let token = self.token(id).filter(|token| token.len() > 1)?;
+                Some((last_pair(self, token)?, id))
+            };
+            let pairs: Vec<((u32, u32), u32)> = of_one_length.par_iter().filter_map(pair).collect();
+            for ((left, right), id) in pairs {
+                self.insert_pair(left, right, id);
             }
         }
-        for id in 0..self.len() as u32 {
-            if let Some(&[left, right]) = self.token(id) {
-                self.two_bytes[(left as usize) << 8 | right as usize] = id;
-            }
+    }
+
+    fn insert_pair(&mut self, left: u32, right: u32, id: u32) {
+        if let Some(&[left, right]) = self.token(id) {
+            self.two_bytes[(left as usize) << 8 | right as usize] = id;
         }
-        self.by_pair = vec![EMPTY_PAIR; (pairs.len() * 3 / 2 + 1).next_power_of_two()];
+        let key = pair_key(left, right);
+        let hash = hash_pair(key);
+        let words = self.is_pair.len();
+        self.is_pair[hash / 64 % words] |= 1 << (hash % 64);
         let mask = self.by_pair.len() - 1;
-        for (key, id) in pairs {
-            let mut slot = hash_pair(key) & mask;
-            while self.by_pair[slot] != EMPTY_PAIR {
-                slot = (slot + 1) & mask;
-            }
-            self.by_pair[slot] = key << ID_BITS | id;
+        let mut slot = hash & mask;
+        while self.by_pair[slot] != EMPTY_PAIR {
+            slot = (slot + 1) & mask;
         }
+        self.by_pair[slot] = key << ID_BITS | u64::from(id);
     }
 }
 
@@ -250,8 +282,10 @@ mod tests {
         let vocabulary = vocabulary(&["ab", "bc", "abc"]).expect("complete");
         assert_eq!(vocabulary.id(b"abc"), Some(258));
         assert_eq!(vocabulary.id(b"ac"), None);
+        assert_eq!(vocabulary.joined(b'a'.into(), 257), Some(258));
         assert_eq!(vocabulary.merged(256, b'c'.into()), 258);
-        assert_eq!(vocabulary.merged(b'a'.into(), 257), 258);
+        // "ab" is merged before "bc", so "a" never stands before "bc".
+        assert_eq!(vocabulary.merged(b'a'.into(), 257), NONE);
         assert_eq!(vocabulary.merged(256, 257), NONE);
         assert_eq!(vocabulary.two_bytes(b'b', b'c'), 257);
         assert_eq!(vocabulary.all_merges(), [(97, 98), (98, 99), (97, 257), (256, 99)]);

@@ -1,7 +1,8 @@
-//! `alti bench`: what this machine makes of a recipe or of a model. It measures and writes nothing to disk.
+//! `alti bench`: what this machine makes of a recipe, a model or a tokenizer. It measures and writes nothing to disk.
 
 mod engine;
 mod text;
+mod tokenizer;
 mod train;
 
 use crate::args;
@@ -13,5 +14,6 @@ pub fn bench(args: &args::Bench, shown: &Shown) -> Result<(), Error> {
     match args {
         args::Bench::Train(args) => train::train(args, shown),
         args::Bench::Engine(args) => engine::engine(args, shown),
+        args::Bench::Tokenizer(args) => tokenizer::tokenizer(args, shown),
     }
 }

@@ -1,0 +1,212 @@
+//! `alti bench tokenizer`: how fast this machine turns texts into tokens.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use ledger::machine::{self, Machine};
+use owo_colors::OwoColorize;
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+
+use super::text::{self, plural, write_line};
+use crate::args;
+use crate::errors::Error;
+use crate::open;
+use crate::progress::Shown;
+use crate::report::scale::{bytes, count, figures};
+
+/// Of the JSON. A number that changes its meaning raises it.
+const VERSION: u32 = 1;
+/// Documents of a batch have about this many bytes: a long web page.
+const DOCUMENT_BYTES: usize = 16 << 10;
+
+struct Report {
+    name: String,
+    vocab_size: usize,
+    machine: Machine,
+    threads: usize,
+    texts: Vec<Text>,
+}
+
+struct Text {
+    name: String,
+    bytes: usize,
+    /// Of the text as one document.
+    tokens: usize,
+    /// Seconds of one thread for the whole text, by round.
+    alone: Vec<f64>,
+    /// Seconds of all threads for the same text cut into documents, by round.
+    batch: Vec<f64>,
+}
+
+/// `alti bench tokenizer`.
+pub fn tokenizer(args: &args::BenchTokenizer, shown: &Shown) -> Result<(), Error> {
+    let machine = Machine::this();
+    let threads = args.threads.map_or(machine.cores, usize::from);
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| Error::Usage {
+            message: format!("{threads} threads cannot be started: {error}"),
+            hint: "choose fewer --threads".to_owned(),
+        })?;
+    let tokenizer = open::tokenizer(&args.tokenizer)?;
+    let mut texts = Vec::new();
+    for path in &args.files {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let text = String::from_utf8_lossy(&bytes);
+        shown.line(&format!("measuring {}", path.display()));
+        texts.push(measure(&tokenizer, path, &text, args.rounds.get(), &pool));
+    }
+    let name = args.tokenizer.display().to_string();
+    let report = Report { name, vocab_size: tokenizer.vocab_size(), machine, threads, texts };
+    if args.json {
+        let text = serde_json::to_string_pretty(&report.json())
+            .map_err(|source| ledger::Error::Encode { what: "the figures of a tokenizer", source })?;
+        anstream::println!("{text}");
+    } else {
+        anstream::print!("{}", report.page(text::width()));
+    }
+    Ok(())
+}
+
+fn measure(tokenizer: &Tokenizer, path: &Path, text: &str, rounds: u32, pool: &rayon::ThreadPool) -> Text {
+    let documents = documents(text);
+    let mut tokens = tokenizer.encode(text);
+    pool.install(|| tokenizer.encode_batch(&documents));
+    let (mut alone, mut batch) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        tokens.clear();
+        let start = Instant::now();
+        tokenizer.encode_into(text, &mut tokens);
+        alone.push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        let encoded = pool.install(|| tokenizer.encode_batch(&documents));
+        batch.push(start.elapsed().as_secs_f64());
+        drop(encoded);
+    }
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    Text { name, bytes: text.len(), tokens: tokens.len(), alone, batch }
+}
+
+/// The text in parts, cut at the first end of a line after [`DOCUMENT_BYTES`].
+fn documents(mut text: &str) -> Vec<&str> {
+    let mut documents = Vec::new();
+    while !text.is_empty() {
+        let from = text.floor_char_boundary(DOCUMENT_BYTES);
+        let end = text[from..].find('\n').map_or(text.len(), |found| from + found + 1);
+        let (document, rest) = text.split_at(end);
+        documents.push(document);
+        text = rest;
+    }
+    documents
+}
+
+/// The middle of the seconds; the lower one of two.
+fn median(seconds: &[f64]) -> f64 {
+    let mut sorted = seconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[(sorted.len() - 1) / 2]
+}
+
+impl Text {
+    fn rate(&self, seconds: &[f64]) -> f64 {
+        self.bytes as f64 / median(seconds)
+    }
+}
+
+impl Report {
+    fn page(&self, width: usize) -> String {
+        let mut page = format!("{} {}\n\n", "tokens of".bold(), self.name.bold());
+        let machine = format!("on {} of {}", plural(self.machine.cores, "core"), self.machine.processor);
+        write_line(&mut page, "machine  ", &plural(self.threads, "thread"), &machine, width);
+        write_line(&mut page, "tokenizer", &count(self.vocab_size as u64), "tokens of vocabulary", width);
+        let names = self.texts.iter().map(|text| text.name.chars().count()).max().unwrap_or(0).clamp(4, 40);
+        let heading = format!(
+            "\n{:<names$} {:>9} {:>12} {:>16} {:>18}",
+            "",
+            "size",
+            "bytes/token",
+            "MB/s, 1 thread",
+            format!("MB/s, {}", plural(self.threads, "thread"))
+        );
+        let _ = writeln!(page, "{}", heading.bold());
+        for text in &self.texts {
+            let _ = writeln!(
+                page,
+                "{:<names$} {:>9} {:>12} {:>16} {:>18}",
+                text.name.chars().take(names).collect::<String>(),
+                bytes(text.bytes as u64),
+                figures(text.bytes as f64 / text.tokens.max(1) as f64),
+                figures(text.rate(&text.alone) / 1e6),
+                figures(text.rate(&text.batch) / 1e6),
+            );
+        }
+        page
+    }
+
+    fn json(&self) -> Value {
+        let texts = self.texts.iter().map(|text| {
+            json!({
+                "name": text.name,
+                "bytes": text.bytes,
+                "tokens": text.tokens,
+                "seconds": text.alone,
+                "bytes_per_second": text.rate(&text.alone),
+                "batch_seconds": text.batch,
+                "batch_bytes_per_second": text.rate(&text.batch),
+            })
+        });
+        json!({
+            "bench": "tokenizer",
+            "version": VERSION,
+            "program": {"version": env!("CARGO_PKG_VERSION"), "commit": machine::commit()},
+            "machine": {
+                "processor": self.machine.processor,
+                "cores": self.machine.cores,
+                "memory": self.machine.memory,
+                "system": self.machine.system,
+                "threads": self.threads,
+            },
+            "tokenizer": {"name": self.name, "vocab_size": self.vocab_size},
+            "texts": texts.collect::<Vec<_>>(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_at_ends_of_lines_and_nothing_is_lost() {
+        let text = "a line that is long é\n".repeat(3000);
+        let found = documents(&text);
+        assert!(found.len() > 2 && found.iter().all(|part| part.ends_with('\n')));
+        assert_eq!(found.concat(), text);
+        assert!(documents("").is_empty());
+        assert_eq!(documents("é").concat(), "é");
+    }
+
+    #[test]
+    fn rates_are_bytes_by_the_median_second() {
+        let text = |name: &str| Text {
+            name: name.to_owned(),
+            bytes: 4_000_000,
+            tokens: 1_000_000,
+            alone: vec![0.5, 0.04, 0.01],
+            batch: vec![0.02],
+        };
+        let report = Report {
+            name: "llama".to_owned(),
+            vocab_size: 128_256,
+            machine: Machine { processor: "A Processor of 2026".to_owned(), cores: 2, ..Machine::default() },
+            threads: 2,
+            texts: vec![text("prose.txt"), text(&"long".repeat(20))],
+        };
+        let page = anstream::adapter::strip_str(&report.page(80)).to_string();
+        let row = page.lines().find(|line| line.starts_with("prose.txt")).unwrap();
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(cells[cells.len() - 3..], ["4", "100", "200"], "{page}");
+        assert_eq!(report.json()["texts"][0]["bytes_per_second"], 1e8);
+    }
+}
