@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use engine::{FinishReason, Token};
+use engine::{Completion, FinishReason, Token};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use tokenizer::Tokenizer;
+use tokenizer::{Allowed, Tokenizer};
 
 use crate::answers::{Answers, Chunks, WireUsage, event, finish_reason};
 use crate::api_error::ApiError;
@@ -25,16 +25,20 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
     let wanted = Wanted::read(&fields)?;
     let tokenizer = app.engine.tokenizer();
     let mut parameters = Parameters::read(&fields, &app.info, tokenizer.vocab_size())?;
-    if fields.count("best_of", 1, usize::MAX)?.is_some_and(|best_of| best_of != parameters.choices) {
-        return Err(ApiError::unsupported("best_of", "Only a value equal to 'n' is supported."));
-    }
+    let shown = parameters.choices;
+    parameters.choices = candidates(&fields, &parameters, app.info.settings.max_choices)?;
     parameters.template.logprobs = fields.count("logprobs", 0, MAX_LOGPROBS)?;
+    let with_logprobs = parameters.template.logprobs.is_some();
     let echo = fields.boolean("echo")?.unwrap_or(false);
     if echo {
         parameters.template.prompt_logprobs = parameters.template.logprobs;
     }
     // With nothing to write there is something to answer only where the prompt's own scores are asked for.
     let least = usize::from(parameters.template.prompt_logprobs.is_none());
+    if parameters.choices > shown {
+        // They are ranked by these.
+        parameters.template.logprobs.get_or_insert(0);
+    }
     let max_tokens = fields.count("max_tokens", least, usize::MAX)?.unwrap_or(DEFAULT_MAX_TOKENS);
     parameters.template.max_tokens = Some(max_tokens);
     let prompts = prompts(&fields, "prompt", tokenizer)?;
@@ -45,18 +49,21 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
         parameters.template.constraint = Some(off_runtime(move || wanted.prepare(&engine)).await?);
     }
     let count = prompts.len() * parameters.choices;
-    check_count(count, app.info.settings.max_choices, "answers are asked for (prompts times 'n')", "prompt")?;
+    check_count(
+        count,
+        app.info.settings.max_choices,
+        "answers are asked for (prompts times 'n' or 'best_of')",
+        "prompt",
+    )?;
 
     let requests = prompts.iter().flat_map(|prompt| parameters.requests(&prompt.tokens)).collect();
     let answers = Answers::submit(&app, requests, parameters.choices, "prompt")?;
-    let echoes: Vec<String> = prompts
-        .into_iter()
-        .flat_map(|prompt| {
-            std::iter::repeat_n(if echo { prompt.text } else { String::new() }, parameters.choices)
-        })
-        .collect();
+    let echo_of = |prompt: Prompt| {
+        let text = if echo { prompt.text } else { String::new() };
+        std::iter::repeat_n(Echo { text, unsaid: prompt.unsaid }, shown)
+    };
+    let echoes: Vec<Echo> = prompts.into_iter().flat_map(echo_of).collect();
     let stamp = Stamp::new("cmpl-", &app.info);
-    let with_logprobs = parameters.template.logprobs.is_some();
     if parameters.stream {
         let tokenizer = with_logprobs.then(|| tokenizer.clone());
         let offsets = vec![0; echoes.len()];
@@ -64,38 +71,114 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
         return Ok(answers.stream(TextChunks { stamp, echoes, offsets, tokenizer, include_usage }));
     }
     let (completions, usage) = answers.gather().await?;
+    let completions = best(completions, parameters.choices, shown);
     let choices = completions.into_iter().zip(echoes).enumerate();
     let choices = choices.map(|(index, (mut completion, echo))| Choice {
         index,
         logprobs: with_logprobs.then(|| {
-            completion.prompt.append(&mut completion.tokens);
-            Logprobs::new(tokenizer, &completion.prompt, 0)
+            let mut tokens = echo.tokens(tokenizer, completion.prompt);
+            tokens.append(&mut completion.tokens);
+            Logprobs::new(tokenizer, &tokens, 0)
         }),
         finish_reason: Some(finish_reason(completion.reason)),
-        text: echo + &completion.text,
+        text: echo.text + &completion.text,
     });
     let choices = choices.collect();
     Ok(Json(TextCompletion { stamp: &stamp, object: "text_completion", choices, usage: Some(Some(usage)) })
         .into_response())
 }
 
+/// How many answers to each prompt are written, of which `n` are shown: OpenAI's `best_of`.
+fn candidates(fields: &Fields, parameters: &Parameters, most: usize) -> Result<usize, ApiError> {
+    const NAME: &str = "best_of";
+    let shown = parameters.choices;
+    let best_of = fields.count(NAME, 1, most)?.unwrap_or(shown);
+    if best_of < shown {
+        let message = format!("Invalid 'best_of': {best_of} is less than 'n', which is {shown}.");
+        return Err(ApiError::invalid(Some("invalid_value"), message).at(NAME));
+    }
+    if best_of > shown && parameters.stream {
+        let message = "Which answers are the best is known at their end: 'best_of' cannot be streamed.";
+        return Err(ApiError::invalid(None, message).at(NAME));
+    }
+    Ok(best_of)
+}
+
+/// Of every `written` answers the `shown` with the highest log-probability a token, the highest first.
+fn best(completions: Vec<Completion>, written: usize, shown: usize) -> Vec<Completion> {
+    if written == shown {
+        return completions;
+    }
+    // One that ended at once has no token to go by, and comes last.
+    let mean = |completion: &Completion| {
+        let sum: f64 = completion.tokens.iter().filter_map(|token| token.logprob).map(f64::from).sum();
+        if completion.tokens.is_empty() { f64::NEG_INFINITY } else { sum / completion.tokens.len() as f64 }
+    };
+    let mut completions = completions.into_iter();
+    let mut kept = Vec::new();
+    loop {
+        let mut candidates: Vec<Completion> = completions.by_ref().take(written).collect();
+        if candidates.is_empty() {
+            return kept;
+        }
+        // Stable: of equals the first.
+        candidates.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+        candidates.truncate(shown);
+        kept.append(&mut candidates);
+    }
+}
+
 /// One prompt, as tokens and as text.
 pub(crate) struct Prompt {
     pub(crate) tokens: Vec<u32>,
     text: String,
+    /// Of its first tokens so many are ours: the text does not have them.
+    unsaid: usize,
 }
 
 impl Prompt {
-    /// Meta's `text_completion`: the text after `<|begin_of_text|>`. What looks like a special token is text.
+    /// Meta's `text_completion`: the text after `<|begin_of_text|>`. What looks like a special token is text, unless the
+    /// text itself begins with that token: then whoever wrote it has laid out the whole prompt.
     fn of_text(tokenizer: &Tokenizer, text: &str) -> Self {
+        let text = text.to_owned();
+        if text.starts_with(&tokenizer.decode(&[tokenizer.bos()])) {
+            return Prompt { tokens: laid_out(tokenizer, &text), text, unsaid: 0 };
+        }
         let mut tokens = vec![tokenizer.bos()];
-        tokens.extend(tokenizer.encode(text));
-        Prompt { tokens, text: text.to_string() }
+        tokenizer.encode_into(&text, &mut tokens);
+        Prompt { tokens, text, unsaid: 1 }
     }
 
     /// Tokens are taken as they are, with no `<|begin_of_text|>` but their own.
     fn of_tokens(tokenizer: &Tokenizer, tokens: Vec<u32>) -> Self {
-        Prompt { text: tokenizer.decode(&tokens), tokens }
+        Prompt { text: tokenizer.decode(&tokens), tokens, unsaid: 0 }
+    }
+}
+
+/// The tokens of a text in which the names of special tokens stand for them.
+pub(crate) fn laid_out(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    // Where nothing is refused and nothing named, nothing fails.
+    tokenizer.encode_with_specials(text, Allowed::all()).unwrap_or_else(|_| tokenizer.encode(text))
+}
+
+/// What an answer begins with.
+#[derive(Clone)]
+struct Echo {
+    /// Empty where it was not asked for.
+    text: String,
+    /// As [`Prompt::unsaid`].
+    unsaid: usize,
+}
+
+impl Echo {
+    /// The tokens of the prompt, if they were scored, as the client knows it: without those that it did not send, and
+    /// with special ones by their names.
+    fn tokens(&self, tokenizer: &Tokenizer, mut prompt: Vec<Token>) -> Vec<Token> {
+        prompt.drain(..self.unsaid.min(prompt.len()));
+        for token in prompt.iter_mut().filter(|token| tokenizer.is_special(token.id)) {
+            token.text = tokenizer.decode(&[token.id]);
+        }
+        prompt
     }
 }
 
@@ -213,7 +296,7 @@ impl Logprobs {
 struct TextChunks {
     stamp: Stamp,
     /// What each answer begins with.
-    echoes: Vec<String>,
+    echoes: Vec<Echo>,
     /// Characters of each answer so far.
     offsets: Vec<usize>,
     /// There when log-probabilities are wanted.
@@ -234,7 +317,7 @@ impl Chunks for TextChunks {
             // They come with their scores.
             return;
         }
-        for (index, text) in std::mem::take(&mut self.echoes).into_iter().enumerate() {
+        for (index, Echo { text, .. }) in std::mem::take(&mut self.echoes).into_iter().enumerate() {
             if !text.is_empty() {
                 self.chunk(vec![Choice { text, index, logprobs: None, finish_reason: None }], None, out);
             }
@@ -242,8 +325,10 @@ impl Chunks for TextChunks {
     }
 
     fn prompt(&mut self, index: usize, tokens: Vec<Token>, out: &mut String) {
-        let logprobs = self.tokenizer.as_ref().map(|tokenizer| Logprobs::new(tokenizer, &tokens, 0));
-        let text = std::mem::take(&mut self.echoes[index]);
+        let Some(tokenizer) = &self.tokenizer else { return };
+        let tokens = self.echoes[index].tokens(tokenizer, tokens);
+        let logprobs = Some(Logprobs::new(tokenizer, &tokens, 0));
+        let text = std::mem::take(&mut self.echoes[index].text);
         self.offsets[index] = tokens.iter().map(|token| token.text.chars().count()).sum();
         self.chunk(vec![Choice { text, index, logprobs, finish_reason: None }], None, out);
     }

@@ -27,7 +27,7 @@ use crate::metrics::{Metrics, Open};
 use crate::parameters::unknown_model;
 use crate::record::{Record, Trace};
 use crate::responses::Store;
-use crate::{answers, chat, completions, cors, embeddings, openapi, responses};
+use crate::{answers, chat, completions, cors, embeddings, openapi, responses, tokens};
 
 const CHAT: &str = include_str!("../assets/chat.html");
 const DOCS: &str = include_str!("../assets/docs.html");
@@ -84,6 +84,9 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/v1/responses/{id}", get(response).delete(delete_response))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
+        .route("/tokenize", post(tokenize))
+        .route("/detokenize", post(detokenize))
+        .route("/tokenizer_info", get(tokenizer_info))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
@@ -135,6 +138,21 @@ async fn embeddings(State(app): State<App>, request: Request) -> Result<Response
     let app = app.for_request(&request);
     let body = read_json(&app.info, request).await?;
     embeddings::create(app, body).await
+}
+
+async fn tokenize(State(app): State<App>, request: Request) -> Result<Json<Value>, ApiError> {
+    let body = read_json(&app.info, request).await?;
+    // Megabytes of text take a while.
+    off_runtime(move || tokens::tokenize(&app, &body)).await
+}
+
+async fn detokenize(State(app): State<App>, request: Request) -> Result<Json<Value>, ApiError> {
+    let body = read_json(&app.info, request).await?;
+    off_runtime(move || tokens::detokenize(&app, &body)).await
+}
+
+async fn tokenizer_info(State(app): State<App>) -> Json<Value> {
+    tokens::information(&app)
 }
 
 async fn create_response(State(app): State<App>, request: Request) -> Result<Response, ApiError> {

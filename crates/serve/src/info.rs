@@ -41,7 +41,7 @@ impl ServeInfo {
 pub struct Settings {
     /// Largest body of a request, in bytes; larger ones are refused with 413.
     pub max_body_bytes: usize,
-    /// Most answers to one request: prompts times `n`.
+    /// Most answers to one request: prompts times `n` or `best_of`.
     pub max_choices: usize,
     /// Most texts of one request for embeddings.
     pub max_embeddings: usize,
@@ -75,7 +75,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             max_body_bytes: 8 << 20,
-            max_choices: 16,
+            max_choices: 128,
             max_embeddings: 256,
             temperature: 0.6,
             top_p: 0.9,

@@ -23,6 +23,7 @@ mod parameters;
 mod record;
 mod responses;
 mod server;
+mod tokens;
 mod tools;
 
 pub use crate::error::Error;

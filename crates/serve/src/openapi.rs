@@ -52,6 +52,16 @@ fn paths(keyed: bool) -> Value {
             "responses": answers(keyed, reply, event),
         } })
     };
+    let posted = |operation: &str, summary: &str, about: &str, request: &str, ok: Value| {
+        json!({
+            "operationId": operation,
+            "summary": summary,
+            "description": about,
+            "tags": ["Models"],
+            "requestBody": { "required": true, "content": { "application/json": { "schema": reference(request) } } },
+            "responses": with_errors(json!({ "200": ok }), keyed, &["400", "404", "408", "413", "415", "500", "503"]),
+        })
+    };
     let get = |operation: &str, summary: &str, tag: &str, responses: Value| json!({ "operationId": operation, "summary": summary, "tags": [tag], "responses": responses });
     let json_reply = |about: &str, schema: &str| described(about, "application/json", reference(schema));
     let page = |about: &str| described(about, "text/html", json!({ "type": "string" }));
@@ -97,6 +107,13 @@ fn paths(keyed: bool) -> Value {
             json!({ "200": json_reply("The one model.", "ModelList") }), keyed, &[])) },
         "/v1/models/{id}": { "get": get("retrieveModel", "Show a model", "Models", with_errors(
             json!({ "200": json_reply("The model.", "Model") }), keyed, &["404"])) },
+        "/tokenize": { "post": posted("tokenize", "Turn a text into tokens",
+            "Names of special tokens in the text stand for them. The routes of the tokenizer are vLLM's.",
+            "TokenizeRequest", json_reply("The tokens.", "Tokens")) },
+        "/detokenize": { "post": posted("detokenize", "Turn tokens into their text",
+            "Special tokens are shown by their names.", "DetokenizeRequest", json_reply("The text.", "TokensText")) },
+        "/tokenizer_info": { "get": get("tokenizerInfo", "Show what the tokenizer is", "Models", with_errors(
+            json!({ "200": json_reply("Its special tokens and sizes.", "TokenizerInfo") }), keyed, &[])) },
         "/healthz": { "get": get("health", "Whether the process should live on", "Operation", with_errors(
             json!({ "200": json_reply("It works.", "Health") }), false, &["503"])) },
         "/readyz": { "get": get("readiness", "Whether requests should be sent here", "Operation", with_errors(

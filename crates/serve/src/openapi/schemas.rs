@@ -220,6 +220,11 @@ fn requests(info: &ServeInfo, vocab_size: usize) -> Map<String, Value> {
             "type": "integer", "minimum": 0, "maximum": MAX_LOGPROBS,
             "description": "Tell the log-probability of each token, and of so many others in its place.",
         },
+        "best_of": {
+            "type": "integer", "minimum": 1, "maximum": info.settings.max_choices,
+            "description": "Write so many answers to each prompt, at least `n`, and show the `n` with the highest \
+                            log-probability a token; left out: `n`. More than `n` cannot be streamed.",
+        },
         "echo": flag(false, "Begin the answer with the prompt, and with `logprobs` tell those of its tokens too."),
     }));
     let response = members(json!({
@@ -333,6 +338,16 @@ fn requests(info: &ServeInfo, vocab_size: usize) -> Map<String, Value> {
             },
             "user": text("Read and not used."),
         }))], &[]),
+        "TokenizeRequest": request(&["prompt"], [members(json!({
+            "model": model,
+            "prompt": text("The text."),
+            "add_special_tokens": flag(true, "Begin with `<|begin_of_text|>`, unless the text does."),
+            "return_token_strs": flag(false, "Tell the text of each token too."),
+        }))], &[]),
+        "DetokenizeRequest": request(&["tokens"], [members(json!({
+            "model": model,
+            "tokens": list(json!({ "type": "integer", "minimum": 0, "maximum": vocab_size - 1 })),
+        }))], &[]),
         "InputItem": object(&["role", "content"], json!({
             "type": { "type": ["string", "null"], "enum": ["message", null] },
             "role": role(&["system", "developer", "user", "assistant"]),
@@ -413,6 +428,20 @@ fn replies() -> Map<String, Value> {
             "max_model_len": { "type": "integer", "description": "Most tokens of prompt and answer together." },
         })),
         "ModelList": object(&["object", "data"], json!({ "object": { "const": "list" }, "data": list(reference("Model")) })),
+        "Tokens": object(&["count", "max_model_len", "tokens", "token_strs"], json!({
+            "count": integer(),
+            "max_model_len": integer(),
+            "tokens": list(integer()),
+            "token_strs": { "type": ["array", "null"], "items": string() },
+        })),
+        "TokensText": object(&["prompt"], json!({ "prompt": string() })),
+        "TokenizerInfo": object(&["bos_token", "eos_token", "pad_token", "vocab_size", "model_max_length"], json!({
+            "bos_token": string(),
+            "eos_token": string(),
+            "pad_token": nullable(string()),
+            "vocab_size": integer(),
+            "model_max_length": integer(),
+        })),
         "Health": object(&["status", "running", "waiting"], json!({
             "status": { "const": "ok" }, "running": integer(), "waiting": integer(),
         })),

@@ -306,12 +306,102 @@ fn the_scores_of_a_prompt_are_told_with_its_echo() {
         let offsets = joined("text_offset");
         assert_eq!((&offsets[0], offsets.last().unwrap()), (&json!(0), &json!(7)));
     }
-    // Scores alone, of several prompts at once, beside the token that begins every document.
-    let body = json!({ "prompt": ["the dog", "a"], "max_tokens": 0, "logprobs": 0, "echo": true });
+    // Scores alone, of several prompts at once. Of a text each token has one: the server puts the beginning of a document
+    // before it, and does not tell of what the client did not send.
+    let body = json!({ "prompt": ["the dog", "a", ""], "max_tokens": 0, "logprobs": 0, "echo": true });
     let reply = server.post(TEXT, &body).json();
     assert_eq!(reply["choices"][0]["text"], "the dog");
-    assert_eq!(reply["choices"][1]["logprobs"]["tokens"].as_array().unwrap().len(), 2);
+    let logprobs = &reply["choices"][1]["logprobs"];
+    assert_eq!((&logprobs["tokens"], &logprobs["text_offset"]), (&json!(["a"]), &json!([0])));
+    assert!(logprobs["token_logprobs"][0].is_number());
+    assert_eq!(reply["choices"][2]["logprobs"]["tokens"], json!([]));
     assert_eq!(reply["usage"]["completion_tokens"], 0);
+}
+
+#[test]
+fn a_text_that_begins_a_document_itself_is_taken_as_it_is_laid_out() {
+    let server = Server::start();
+    let tokenizer = toy::tokenizer();
+    let text = "<|begin_of_text|>the dog<|eot_id|>a";
+    let tokens =
+        [vec![tokenizer.bos()], tokenizer.encode("the dog"), vec![tokenizer.eot()], tokenizer.encode("a")]
+            .concat();
+    let scores = |prompt: Value| {
+        let body =
+            json!({ "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": true });
+        let reply = server.post(TEXT, &body).json();
+        (reply["choices"].clone(), reply["usage"]["prompt_tokens"].clone())
+    };
+    let told = scores(json!(text));
+    assert_eq!(told, scores(json!(tokens)));
+    assert_eq!(told.1, json!(tokens.len()));
+    let logprobs = &told.0[0]["logprobs"];
+    assert_eq!(logprobs["tokens"][0], "<|begin_of_text|>");
+    assert_eq!(logprobs["token_logprobs"][0], Value::Null);
+    // Counted in the text that comes back.
+    assert_eq!(logprobs["text_offset"][1], "<|begin_of_text|>".len());
+    // In other texts they are no tokens.
+    let other = scores(json!("the dog<|eot_id|>a"));
+    assert!(other.1.as_u64().unwrap() > tokens.len() as u64);
+    assert_eq!(other.0[0]["text"].as_str().unwrap(), "the dog<|eot_id|>aa");
+}
+
+#[test]
+fn the_best_of_several_answers_are_those_likeliest_a_token() {
+    let server = Server::start();
+    let ask = |more: Value| {
+        let body =
+            json!({ "prompt": ["the dog", "a"], "max_tokens": 6, "temperature": 2, "top_p": 1, "seed": 7 });
+        server.post(TEXT, &with(body, more)).json()
+    };
+    let mean = |choice: &Value| {
+        let list = choice["logprobs"]["token_logprobs"].as_array().unwrap();
+        list.iter().map(|value| value.as_f64().unwrap()).sum::<f64>() / list.len().max(1) as f64
+    };
+    let all = ask(json!({ "n": 12, "logprobs": 0 }));
+    let best = ask(json!({ "n": 2, "best_of": 12, "logprobs": 0 }));
+    let choices = best["choices"].as_array().unwrap();
+    assert_eq!(choices.iter().map(|choice| &choice["index"]).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    for (prompt, shown) in choices.chunks(2).enumerate() {
+        let candidates = &all["choices"].as_array().unwrap()[12 * prompt..12 * (prompt + 1)];
+        let mut ranked: Vec<&Value> = candidates.iter().collect();
+        ranked.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+        let texts =
+            |choices: &[&Value]| choices.iter().map(|choice| choice["text"].clone()).collect::<Vec<_>>();
+        assert_eq!(texts(&shown.iter().collect::<Vec<_>>()), texts(&ranked[..2]));
+        assert!(mean(ranked[0]) > mean(ranked[11]));
+    }
+    // What was written and not shown was written all the same.
+    assert_eq!(best["usage"]["completion_tokens"], all["usage"]["completion_tokens"]);
+    let unscored = ask(json!({ "n": 2, "best_of": 12 }));
+    assert_eq!(unscored["choices"][0]["logprobs"], Value::Null);
+    assert_eq!(unscored["choices"][3]["text"], choices[3]["text"]);
+}
+
+#[test]
+fn tokens_and_texts_are_turned_into_each_other() {
+    let server = Server::start();
+    let tokenizer = toy::tokenizer();
+    let info = server.get("/tokenizer_info").json();
+    assert_eq!((&info["bos_token"], &info["vocab_size"]), (&json!("<|begin_of_text|>"), &json!(544)));
+    let tokens = |body: Value| server.post("/tokenize", &body).json()["tokens"].clone();
+    let plain = json!(tokenizer.encode("the dog"));
+    assert_eq!(tokens(json!({ "prompt": "the dog", "add_special_tokens": false })), plain);
+    let whole = tokens(json!({ "prompt": "the dog" }));
+    assert_eq!(whole[0], tokenizer.bos());
+    assert_eq!(tokens(json!({ "prompt": "<|begin_of_text|>the dog" })), whole);
+    // How lm-evaluation-harness learns the number of a special token.
+    let end = json!({ "prompt": info["eos_token"], "add_special_tokens": false });
+    assert_eq!(tokens(end), json!([tokenizer.eos()]));
+    let text = server.post("/detokenize", &json!({ "tokens": whole })).json();
+    assert_eq!(text["prompt"], "<|begin_of_text|>the dog");
+    let shown = server.post("/tokenize", &json!({ "prompt": "the dog", "return_token_strs": true })).json();
+    let texts = shown["token_strs"].as_array().unwrap();
+    assert_eq!(
+        texts.iter().map(|text| text.as_str().unwrap()).collect::<String>(),
+        text["prompt"].as_str().unwrap()
+    );
+    assert_eq!(shown["count"], texts.len());
 }
 
 #[test]

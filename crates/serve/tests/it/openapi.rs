@@ -111,6 +111,8 @@ fn good(route: &str) -> Map<String, Value> {
         TEXT => json!({ "prompt": "the dog", "max_tokens": 3, "logprobs": 2 }),
         EMBEDDINGS => json!({ "input": "the dog" }),
         RESPONSES => json!({ "input": "the dog", "top_logprobs": 2 }),
+        "/tokenize" => json!({ "prompt": "the dog", "return_token_strs": true }),
+        "/detokenize" => json!({ "tokens": [1, 2] }),
         other => panic!("{other} is not tried"),
     };
     body.as_object().unwrap().clone()
