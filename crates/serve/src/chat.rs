@@ -15,7 +15,7 @@ use crate::api_error::ApiError;
 use crate::fields::{Fields, wrong_type, wrong_value};
 use crate::http::{App, Stamp, off_runtime};
 use crate::parameters::{MAX_LOGPROBS, Parameters, Wanted, refuse};
-use crate::tools::{CallPart, Part, Reader, Tools, gather, past_calls};
+use crate::tools::{CallPart, Form, Part, Reader, Tools, gather, past_calls};
 
 const TEXT_ONLY: &str = "This server takes and gives text.";
 const NO_FUNCTIONS: &str =
@@ -30,7 +30,7 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
     parameters.template.max_tokens = max_tokens(&fields)?;
     parameters.template.logprobs = logprobs(&fields)?;
     let messages = messages(&fields)?;
-    let tools = Tools::read(&fields)?;
+    let tools = Tools::read(&fields, Form::Nested)?;
     let wanted = Wanted::read(&fields)?;
 
     let (engine, with_tools) = (app.engine.clone(), tools.clone());

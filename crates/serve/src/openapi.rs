@@ -82,7 +82,8 @@ fn paths(keyed: bool) -> Value {
             "A list of items for a list of items. In a stream, events with names and numbers: response.created, \
              response.in_progress, response.output_item.added, response.content_part.added, response.output_text.delta for each \
              piece, response.output_text.done, response.content_part.done, response.output_item.done, then response.completed, \
-             response.incomplete or response.failed.",
+             response.incomplete or response.failed; for a call of a tool, response.function_call_arguments.delta and \
+             response.function_call_arguments.done within its item.",
             "ResponseRequest", "Response", "ResponseEvent",
         ),
         "/v1/embeddings": { "post": {

@@ -2,6 +2,7 @@
 //! `GET` and `DELETE /v1/responses/{id}` show and forget what was stored. See `stream.rs` for the events of a stream and
 //! `store.rs` for the memory.
 
+mod items;
 mod store;
 mod stream;
 
@@ -12,19 +13,19 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use engine::{Completion, Constraint, FinishReason};
 use serde_json::{Map, Value, json};
-use tokenizer::chat::{Message, Preamble, Role};
+use tokenizer::chat::{Message, Role};
 
 use crate::answers::{Answers, WireUsage};
 use crate::api_error::ApiError;
-use crate::chat::Logprobs;
 use crate::fields::{Fields, wrong_type, wrong_value};
 use crate::http::{App, off_runtime, unique_id, unix_seconds};
 use crate::parameters::{MAX_LOGPROBS, Parameters, Wanted, refuse};
+use crate::tools::{Form, Tools};
 
+use items::Items;
 pub(crate) use store::Store;
 
 const TEXT_ONLY: &str = "This server takes and gives text.";
-const NO_TOOLS: &str = "This endpoint does not call tools yet; /v1/chat/completions may.";
 /// OpenAI's bounds of `metadata`.
 const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
 
@@ -40,10 +41,14 @@ pub(crate) async fn create(app: Arc<App>, body: Value) -> Result<Response, ApiEr
     let with_logprobs = includes(&fields)? || top_logprobs.is_some_and(|count| count > 0);
     parameters.template.logprobs = with_logprobs.then(|| top_logprobs.unwrap_or(0));
 
-    if let Some(wanted) = wanted(&fields)? {
-        let engine = app.engine.clone();
-        parameters.template.constraint = Some(off_runtime(move || wanted.prepare(&engine)).await?);
-    }
+    let tools = Tools::read(&fields, Form::Flat)?;
+    let wanted = wanted(&fields)?;
+    let (engine, with_tools) = (app.engine.clone(), tools.clone());
+    let constraint = off_runtime(move || {
+        let wanted = with_tools.constraint(&engine, wanted)?;
+        wanted.map(|wanted| wanted.prepare(&engine)).transpose()
+    });
+    parameters.template.constraint = constraint.await?;
 
     let instructions = fields.string("instructions")?;
     let previous = fields.string("previous_response_id")?;
@@ -58,27 +63,28 @@ pub(crate) async fn create(app: Arc<App>, body: Value) -> Result<Response, ApiEr
     // Instructions hold for this turn alone, so they are no part of what is remembered.
     let system = instructions.map(|text| Message::new(Role::System, text));
     let messages: Vec<Message> = system.into_iter().chain(conversation.iter().cloned()).collect();
-    let prompt = tokenizer::chat::prompt_with(tokenizer, &messages, &Preamble::default());
+    let prompt = tokenizer::chat::prompt_with(tokenizer, &messages, &tools.preamble());
     drop(messages);
 
     let draft = Draft {
         id: format!("resp_{}", unique_id()),
-        item: format!("msg_{}", unique_id()),
-        head: head(&fields, &app, &parameters)?,
+        head: head(&fields, &app, &parameters, &tools)?,
         store: fields.boolean("store")?.unwrap_or(true),
         conversation,
-        with_logprobs,
     };
+    let reader = tools.reader(tokenizer, parameters.template.constraint.is_some());
+    let mut items = Items::new(reader, tools.any(), with_logprobs.then(|| tokenizer.clone()));
     let answers = Answers::submit(&app, parameters.requests(&prompt), 1, "input")?;
     if parameters.stream {
-        return Ok(answers.stream(stream::ItemEvents::new(app, draft)));
+        return Ok(answers.stream(stream::ItemEvents::new(app, draft, items)));
     }
     let (completions, usage) = answers.gather().await?;
-    let Some(Completion { text, tokens, reason, .. }) = completions.into_iter().next() else {
+    let Some(Completion { tokens, reason, .. }) = completions.into_iter().next() else {
         return Err(ApiError::internal("The engine gave no answer."));
     };
-    let logprobs = if with_logprobs { Logprobs::new(tokenizer, &tokens).json() } else { json!([]) };
-    let response = draft.ended(&app.store, text, logprobs, reason, usage);
+    tokens.iter().for_each(|token| items.token(token, &mut |_, _| {}));
+    items.finish(&mut |_, _| {});
+    let response = draft.ended(&app.store, items, reason, usage);
     Ok(Json(response).into_response())
 }
 
@@ -108,14 +114,11 @@ fn shown(id: &str) -> String {
 /// A response that is being written.
 struct Draft {
     id: String,
-    /// Of the message that is its one item.
-    item: String,
     /// Everything that is known before the first token.
     head: Map<String, Value>,
     store: bool,
     /// What is remembered of the turns before, and of this one's input.
     conversation: Vec<Message>,
-    with_logprobs: bool,
 }
 
 impl Draft {
@@ -131,31 +134,17 @@ impl Draft {
         Value::Object(response)
     }
 
-    /// The message, with nothing in it or with its text.
-    fn message(&self, status: &str, content: Option<Value>) -> Value {
-        let content: Vec<Value> = content.into_iter().collect();
-        json!({ "id": self.item, "type": "message", "status": status, "role": "assistant", "content": content })
-    }
-
     /// The finished object, put into the store if that was asked for.
-    fn ended(
-        mut self,
-        store: &Store,
-        text: String,
-        logprobs: Value,
-        reason: FinishReason,
-        usage: WireUsage,
-    ) -> Value {
+    fn ended(mut self, store: &Store, items: Items, reason: FinishReason, usage: WireUsage) -> Value {
         let status = status(reason);
         if reason == FinishReason::Length {
             self.head.insert("incomplete_details".into(), json!({ "reason": "max_output_tokens" }));
         } else {
             self.head.insert("completed_at".into(), json!(unix_seconds()));
         }
-        let message = self.message(status, Some(part(&text, logprobs)));
-        let response = self.response(status, json!([message]), Some(usage));
+        let response = self.response(status, items.json(status), Some(usage));
         if self.store {
-            self.conversation.push(Message::new(Role::Assistant, text));
+            self.conversation.extend(items.messages());
             store.keep(&self.id, self.conversation, response.clone());
         }
         response
@@ -166,12 +155,13 @@ fn status(reason: FinishReason) -> &'static str {
     if reason == FinishReason::Length { "incomplete" } else { "completed" }
 }
 
-fn part(text: &str, logprobs: Value) -> Value {
-    json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": logprobs })
-}
-
 /// What the object says of the request; OpenAI's clients expect every key.
-fn head(fields: &Fields, app: &App, parameters: &Parameters) -> Result<Map<String, Value>, ApiError> {
+fn head(
+    fields: &Fields,
+    app: &App,
+    parameters: &Parameters,
+    tools: &Tools,
+) -> Result<Map<String, Value>, ApiError> {
     let sampling = &parameters.template.sampling;
     let given = |name: &str| fields.value(name).cloned().unwrap_or(Value::Null);
     let head = json!({
@@ -188,15 +178,15 @@ fn head(fields: &Fields, app: &App, parameters: &Parameters) -> Result<Map<Strin
         "max_tool_calls": null,
         "model": app.info.model,
         "output": [],
-        "parallel_tool_calls": true,
+        "parallel_tool_calls": tools.parallel(),
         "previous_response_id": given("previous_response_id"),
         "reasoning": { "effort": null, "summary": null },
         "service_tier": "default",
         "store": fields.boolean("store")?.unwrap_or(true),
         "temperature": round(sampling.temperature),
         "text": { "format": format_told(fields)? },
-        "tool_choice": "auto",
-        "tools": [],
+        "tool_choice": fields.value("tool_choice").cloned().unwrap_or_else(|| json!("auto")),
+        "tools": fields.value("tools").cloned().unwrap_or_else(|| json!([])),
         "top_logprobs": parameters.template.logprobs.unwrap_or(0),
         "top_p": round(sampling.top_p),
         "truncation": "disabled",
@@ -221,8 +211,6 @@ pub(crate) fn round(value: f32) -> Value {
 }
 
 fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
-    refuse(fields, "tools", &[], NO_TOOLS)?;
-    refuse(fields, "tool_choice", &["none", "auto"], NO_TOOLS)?;
     refuse(fields, "background", &[], "Responses are written while the client waits.")?;
     refuse(fields, "conversation", &[], "Use 'previous_response_id'.")?;
     refuse(fields, "prompt", &[], "This server keeps no prompts.")?;
@@ -292,24 +280,40 @@ fn input(fields: &Fields) -> Result<Vec<Message>, ApiError> {
             Err(ApiError::invalid(Some("empty_array"), message).at("input"))
         }
         Value::Array(items) => {
-            let item = |(index, value)| item(&Fields::of_value(value, format!("input[{index}]"))?);
-            items.iter().enumerate().map(item).collect()
+            let mut messages = Vec::new();
+            for (index, value) in items.iter().enumerate() {
+                item(&Fields::of_value(value, format!("input[{index}]"))?, &mut messages)?;
+            }
+            Ok(messages)
         }
         other => Err(wrong_type("input", "a string or an array of items", other)),
     }
 }
 
-fn item(fields: &Fields) -> Result<Message, ApiError> {
+/// Appends what an item says to the conversation.
+fn item(fields: &Fields, messages: &mut Vec<Message>) -> Result<(), ApiError> {
     match fields.string("type")?.unwrap_or("message") {
         "message" => {}
-        "function_call" | "function_call_output" => {
-            return Err(ApiError::unsupported(fields.path("type"), NO_TOOLS));
+        "function_call" => {
+            fields.string("call_id")?.ok_or_else(|| fields.missing("call_id"))?;
+            let name = fields.string("name")?.ok_or_else(|| fields.missing("name"))?;
+            let arguments = fields.string("arguments")?.ok_or_else(|| fields.missing("arguments"))?;
+            items::push_call(messages, name.to_owned(), arguments);
+            return Ok(());
+        }
+        "function_call_output" => {
+            fields.string("call_id")?.ok_or_else(|| fields.missing("call_id"))?;
+            messages.push(Message::new(Role::Tool, texts_of(fields, "output")?));
+            return Ok(());
         }
         "item_reference" => {
             let why = "Items are not kept by themselves; use 'previous_response_id'.";
             return Err(ApiError::unsupported(fields.path("type"), why));
         }
-        other => return Err(wrong_value(&fields.path("type"), other, &["message"])),
+        other => {
+            let known = ["message", "function_call", "function_call_output"];
+            return Err(wrong_value(&fields.path("type"), other, &known));
+        }
     }
     let role = match fields.string("role")?.ok_or_else(|| fields.missing("role"))? {
         "system" | "developer" => Role::System,
@@ -320,16 +324,21 @@ fn item(fields: &Fields) -> Result<Message, ApiError> {
             return Err(wrong_value(&fields.path("role"), other, &roles));
         }
     };
-    let path = fields.path("content");
-    let content = match fields.required("content")? {
-        Value::String(text) => text.clone(),
+    messages.push(Message::new(role, texts_of(fields, "content")?));
+    Ok(())
+}
+
+/// A text, or parts that are joined.
+fn texts_of(fields: &Fields, name: &str) -> Result<String, ApiError> {
+    let path = fields.path(name);
+    match fields.required(name)? {
+        Value::String(text) => Ok(text.clone()),
         Value::Array(parts) => {
             let part = |(index, value)| text_of(&Fields::of_value(value, format!("{path}[{index}]"))?);
-            parts.iter().enumerate().map(part).collect::<Result<String, ApiError>>()?
+            parts.iter().enumerate().map(part).collect()
         }
-        other => return Err(wrong_type(&path, "a string or an array of parts", other)),
-    };
-    Ok(Message::new(role, content))
+        other => Err(wrong_type(&path, "a string or an array of parts", other)),
+    }
 }
 
 fn text_of(fields: &Fields) -> Result<String, ApiError> {

@@ -3,7 +3,7 @@
 
 use engine::{Constraint, Engine, Token};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokenizer::Tokenizer;
 use tokenizer::chat::{CallParser, Piece, Preamble, ToolCall};
 
@@ -37,9 +37,27 @@ struct Function {
     definition: Value,
     /// The schema of its arguments.
     parameters: Value,
-    strict: bool,
+    strict: Strict,
     /// Where the schema lies in the request.
     path: String,
+}
+
+/// Whether the arguments are kept to the schema.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Strict {
+    No,
+    /// Where that can be done; the Responses API does so unless it is told otherwise.
+    IfPossible,
+    Yes,
+}
+
+/// How an endpoint writes tools down.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Form {
+    /// `{"type": "function", "function": {"name": …}}`, as chat completions have it.
+    Nested,
+    /// `{"type": "function", "name": …}`, as the Responses API has it.
+    Flat,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -51,9 +69,9 @@ enum Choice {
 }
 
 impl Tools {
-    pub(crate) fn read(fields: &Fields) -> Result<Self, ApiError> {
-        let functions = functions(fields)?;
-        let choice = choice(fields, &functions)?;
+    pub(crate) fn read(fields: &Fields, form: Form) -> Result<Self, ApiError> {
+        let functions = functions(fields, form)?;
+        let choice = choice(fields, &functions, form)?;
         let parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
         // vLLM's way to the variables of a chat template.
         let (mut builtin, mut in_system, mut date) = (None, false, None);
@@ -66,6 +84,15 @@ impl Tools {
             date = variables.string("date_string")?.map(str::to_owned);
         }
         Ok(Tools { functions, choice, parallel, builtin, in_system, date })
+    }
+
+    /// Whether an answer may call any.
+    pub(crate) fn any(&self) -> bool {
+        self.offered().next().is_some() || self.builtin.as_ref().is_some_and(|names| !names.is_empty())
+    }
+
+    pub(crate) fn parallel(&self) -> bool {
+        self.parallel
     }
 
     /// What the model is told of them. Tools that must not be called are not shown.
@@ -93,7 +120,7 @@ impl Tools {
         wanted: Option<Wanted>,
     ) -> Result<Option<Wanted>, ApiError> {
         let must_call = matches!(self.choice, Choice::Required | Choice::Named(_));
-        let strict = self.offered().any(|function| function.strict);
+        let strict = self.offered().any(|function| function.strict != Strict::No);
         if self.offered().next().is_none() || !(must_call || strict || wanted.is_some()) {
             return Ok(wanted);
         }
@@ -150,12 +177,12 @@ impl Tools {
     /// What the arguments are kept to: the schema, where that is asked for and can be done.
     fn schema(&self, function: &Function, must_call: bool, engine: &Engine) -> Result<Value, ApiError> {
         let any = json!({ "type": "object" });
-        if !(function.strict || must_call) {
+        if function.strict == Strict::No && !must_call {
             return Ok(any);
         }
         match engine.prepare(&Constraint::JsonSchema(function.parameters.clone())) {
             Ok(()) => Ok(function.parameters.clone()),
-            Err(engine::Error::Constraint { reason }) if function.strict => {
+            Err(engine::Error::Constraint { reason }) if function.strict == Strict::Yes => {
                 let message = format!("Invalid schema for function '{}': {reason}.", function.name);
                 Err(ApiError::invalid(Some("invalid_function_parameters"), message).at(&*function.path))
             }
@@ -183,7 +210,7 @@ fn answer(schema: &Value) -> String {
     format!("answer: {}", Constraint::inline(schema))
 }
 
-fn functions(fields: &Fields) -> Result<Vec<Function>, ApiError> {
+fn functions(fields: &Fields, form: Form) -> Result<Vec<Function>, ApiError> {
     let list = match fields.value("tools") {
         None => return Ok(Vec::new()),
         Some(Value::Array(list)) if list.len() > MAX_TOOLS => {
@@ -198,7 +225,7 @@ fn functions(fields: &Fields) -> Result<Vec<Function>, ApiError> {
     };
     let mut functions: Vec<Function> = Vec::with_capacity(list.len());
     for (index, value) in list.iter().enumerate() {
-        let function = function(value, format!("tools[{index}]"))?;
+        let function = function(value, format!("tools[{index}]"), form)?;
         if functions.iter().any(|other| other.name == function.name) {
             let message = format!("Invalid 'tools': the name '{}' is there twice.", function.name);
             return Err(ApiError::invalid(Some("invalid_value"), message).at("tools"));
@@ -208,13 +235,22 @@ fn functions(fields: &Fields) -> Result<Vec<Function>, ApiError> {
     Ok(functions)
 }
 
-fn function(value: &Value, path: String) -> Result<Function, ApiError> {
+fn function(value: &Value, path: String, form: Form) -> Result<Function, ApiError> {
     let tool = Fields::of_value(value, path)?;
     match tool.string("type")?.ok_or_else(|| tool.missing("type"))? {
         "function" => {}
         other => return Err(wrong_value(&tool.path("type"), other, &["function"])),
     }
-    let function = tool.object("function")?.ok_or_else(|| tool.missing("function"))?;
+    let (function, definition) = match form {
+        Form::Nested => (tool.object("function")?.ok_or_else(|| tool.missing("function"))?, value.clone()),
+        // Models know the other form.
+        Form::Flat => {
+            let members = tool.entries().filter(|(name, _)| *name != "type");
+            let inner: Map<String, Value> =
+                members.map(|(name, value)| (name.clone(), value.clone())).collect();
+            (tool, json!({ "type": "function", "function": inner }))
+        }
+    };
     let name = function.string("name")?.ok_or_else(|| function.missing("name"))?;
     let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_fine) {
@@ -244,11 +280,15 @@ fn function(value: &Value, path: String) -> Result<Function, ApiError> {
         }
         other => return Err(wrong_type(&path, "an object", other)),
     }
-    let strict = function.boolean("strict")?.unwrap_or(false);
-    Ok(Function { name: name.to_owned(), definition: value.clone(), parameters, strict, path })
+    let strict = match (function.boolean("strict")?, form) {
+        (Some(true), _) => Strict::Yes,
+        (None, Form::Flat) => Strict::IfPossible,
+        _ => Strict::No,
+    };
+    Ok(Function { name: name.to_owned(), definition, parameters, strict, path })
 }
 
-fn choice(fields: &Fields, functions: &[Function]) -> Result<Choice, ApiError> {
+fn choice(fields: &Fields, functions: &[Function], form: Form) -> Result<Choice, ApiError> {
     const PATH: &str = "tool_choice";
     let choice = match fields.value(PATH) {
         None => return Ok(Choice::Auto),
@@ -264,7 +304,10 @@ fn choice(fields: &Fields, functions: &[Function]) -> Result<Choice, ApiError> {
                 "function" => {}
                 other => return Err(wrong_value("tool_choice.type", other, &["function"])),
             }
-            let function = choice.object("function")?.ok_or_else(|| choice.missing("function"))?;
+            let function = match form {
+                Form::Nested => choice.object("function")?.ok_or_else(|| choice.missing("function"))?,
+                Form::Flat => choice,
+            };
             let name = function.string("name")?.ok_or_else(|| function.missing("name"))?;
             Choice::Named(name.to_owned())
         }
@@ -303,11 +346,15 @@ pub(crate) fn past_calls(fields: &Fields) -> Result<Vec<ToolCall>, ApiError> {
         let function = call.object("function")?.ok_or_else(|| call.missing("function"))?;
         let name = function.string("name")?.ok_or_else(|| function.missing("name"))?.to_owned();
         let arguments = function.string("arguments")?.ok_or_else(|| function.missing("arguments"))?;
-        // A model's arguments need not be JSON, and a conversation must be able to go on after such a slip.
-        let arguments = serde_json::from_str(arguments).unwrap_or_else(|_| Value::String(arguments.into()));
-        Ok(ToolCall { name, arguments })
+        Ok(past_call(name, arguments))
     };
     list.iter().enumerate().map(call).collect()
+}
+
+/// A call that was made. A model's arguments need not be JSON, and a conversation must be able to go on after such a slip.
+pub(crate) fn past_call(name: String, arguments: &str) -> ToolCall {
+    let arguments = serde_json::from_str(arguments).unwrap_or_else(|_| Value::String(arguments.into()));
+    ToolCall { name, arguments }
 }
 
 /// Reads one answer as it comes.
@@ -332,18 +379,20 @@ pub(crate) enum Part {
 pub(crate) struct CallPart {
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
+    /// There where a call begins.
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
+    pub(crate) id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#type: Option<&'static str>,
-    function: FunctionPart,
+    pub(crate) function: FunctionPart,
 }
 
 #[derive(Debug, Serialize)]
-struct FunctionPart {
+pub(crate) struct FunctionPart {
+    /// There where a call begins.
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    arguments: String,
+    pub(crate) name: Option<String>,
+    pub(crate) arguments: String,
 }
 
 impl Reader {

@@ -162,6 +162,32 @@ class Steps:
         check(kinds[0] == "response.created" and kinds[-1] in ("response.completed", "response.incomplete"), kinds)
         check(final.output_text == whole, final)
 
+    def tools_in_responses(self):
+        more = {"model": self.model, "max_output_tokens": 200, "temperature": 1, "parallel_tool_calls": False}
+        more |= {"input": "What is it like?", "tools": TOOLS, "extra_body": {"seed": 5}}
+        for choice in ["required", {"type": "function", "name": "Weather"}]:
+            response = self.client.responses.parse(tool_choice=choice, **more)
+            [call] = response.output
+            check(call.type == "function_call" and isinstance(call.parsed_arguments, Weather), response)
+            check(call.call_id.startswith("call_") and call.name == "Weather" and call.status == "completed", call)
+            with self.client.responses.stream(tool_choice=choice, **more) as stream:
+                events = list(stream)
+                [streamed] = stream.get_final_response().output
+            check(streamed.parsed_arguments == call.parsed_arguments, (streamed, call))
+            pieces = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+            done = [event for event in events if event.type == "response.function_call_arguments.done"]
+            check("".join(pieces) == call.arguments == done[0].arguments and len(pieces) > 1, (pieces, call))
+        # The result goes back, by the stored response and by its items.
+        result = {"type": "function_call_output", "call_id": call.call_id, "output": "warm"}
+        more = {"model": self.model, "max_output_tokens": 40, "temperature": 0, **APART}
+        thanks = {"role": "user", "content": "Thanks."}
+        stored = self.client.responses.create(input=[result, thanks], previous_response_id=response.id, **more)
+        asked = {"role": "user", "content": "What is it like?"}
+        sent = self.client.responses.create(input=[asked, *response.output, result, thanks], **more)
+        check(stored.output_text == sent.output_text and stored.usage.input_tokens == sent.usage.input_tokens, (stored, sent))
+        if self.repeats:
+            check(stored.output_text == "Thanks.", stored)
+
     def embeddings(self):
         vectors = self.client.embeddings.create(model=self.model, input=["the dog", "the fox", "the dog"]).data
         check([vector.index for vector in vectors] == [0, 1, 2], vectors)
@@ -281,7 +307,8 @@ def main():
     steps = Steps(arguments.url, arguments.key, arguments.repeats)
     names = [
         "models", "whole_chat", "streamed_chat", "stream_helper", "choices_and_seeds", "log_probabilities",
-        "completions", "responses", "streamed_responses", "embeddings", "stop_texts", "parsed_formats",
+        "completions", "responses", "streamed_responses",
+        "tools_in_responses", "embeddings", "stop_texts", "parsed_formats",
         "tools_that_must_be_called", "tools_in_a_conversation", "errors", "leaving", "many_at_once",
     ]
     failed = []

@@ -262,6 +262,14 @@ fn requests(info: &ServeInfo, vocab_size: usize) -> Map<String, Value> {
             "description": "The form of the answer.",
         },
         "user": text("Comes back with the response."),
+        "tools": described(list(reference("ResponseTool")), "Functions that the model may call."),
+        "tool_choice": {
+            "type": ["string", "object"],
+            "required": ["type", "name"],
+            "properties": { "type": { "type": "string", "enum": ["function"] }, "name": { "type": "string" } },
+            "description": "none, auto or required, or {\"type\": \"function\", \"name\": …} for one of them.",
+        },
+        "parallel_tool_calls": flag(true, "Let one answer call several."),
     }));
     let mut completion_request = request(
         &[],
@@ -348,13 +356,49 @@ fn requests(info: &ServeInfo, vocab_size: usize) -> Map<String, Value> {
             "model": model,
             "tokens": list(json!({ "type": "integer", "minimum": 0, "maximum": vocab_size - 1 })),
         }))], &[]),
-        "InputItem": object(&["role", "content"], json!({
-            "type": { "type": ["string", "null"], "enum": ["message", null] },
-            "role": role(&["system", "developer", "user", "assistant"]),
-            "content": content(&["input_text", "output_text"]),
+        "InputItem": {
+            "type": "object",
+            "properties": {
+                "type": {
+                    "type": ["string", "null"],
+                    "enum": ["message", "function_call", "function_call_output", null],
+                },
+                "role": optional(role(&["system", "developer", "user", "assistant"])),
+                "content": optional(content(&["input_text", "output_text"])),
+                "call_id": optional(text("Of a call and of what came of it.")),
+                "name": optional(text("Of a call: the tool.")),
+                "arguments": optional(text("Of a call: a JSON object, as text.")),
+                "output": optional(described(content(&["input_text"]), "What came of a call.")),
+            },
+            "allOf": [
+                item_of(&json!({ "const": "function_call" }), &["type", "call_id", "name", "arguments"], "string"),
+                item_of(&json!({ "const": "function_call_output" }), &["type", "call_id"], "string"),
+                item_of(&json!({ "const": "function_call_output" }), &["type", "output"], "array"),
+                item_of(&json!({ "enum": ["message", null] }), &["role"], "string"),
+                item_of(&json!({ "enum": ["message", null] }), &["content"], "array"),
+            ],
+        },
+        "ResponseTool": object(&["type", "name"], json!({
+            "type": { "type": "string", "enum": ["function"] },
+            "name": { "type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$" },
+            "description": optional(text("What it is for.")),
+            "parameters": { "type": ["object", "null"], "description": "A JSON Schema of its arguments." },
+            "strict": optional(flag(true, "Keep the arguments to the schema; left out: where that can be done.")),
         })),
         "ResponseRequest": request(&["input"], [response, sampling(info)], &[]),
     }))
+}
+
+/// Items of this type have these members: texts, or where `kind` is `array` lists too.
+fn item_of(which: &Value, required: &[&str], kind: &str) -> Value {
+    let kinds = if kind == "array" { json!(["string", "array"]) } else { json!("string") };
+    let named = required.iter().filter(|name| **name != "type");
+    let members: Map<String, Value> =
+        named.map(|name| ((*name).to_owned(), json!({ "type": kinds }))).collect();
+    json!({
+        "if": { "properties": { "type": which } },
+        "then": { "required": required, "properties": members },
+    })
 }
 
 fn replies() -> Map<String, Value> {
@@ -474,7 +518,7 @@ fn response_objects() -> Map<String, Value> {
                 "instructions": nullable(string()),
                 "max_output_tokens": nullable(integer()),
                 "model": string(),
-                "output": list(reference("OutputMessage")),
+                "output": list(json!({ "anyOf": [reference("OutputMessage"), reference("FunctionCall")] })),
                 "previous_response_id": nullable(string()),
                 "store": { "type": "boolean" },
                 "temperature": { "type": "number" },
@@ -495,6 +539,14 @@ fn response_objects() -> Map<String, Value> {
                 "annotations": list(json!({ "type": "object" })),
                 "logprobs": list(reference("TokenLogprob")),
             }))),
+        })),
+        "FunctionCall": object(&["id", "type", "status", "call_id", "name", "arguments"], json!({
+            "id": string(),
+            "type": { "const": "function_call" },
+            "status": { "enum": ["in_progress", "completed", "incomplete"] },
+            "call_id": string(),
+            "name": string(),
+            "arguments": text("A JSON object, as text."),
         })),
         "ResponseUsage": object(&["input_tokens", "output_tokens", "total_tokens"], json!({
             "input_tokens": integer(),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokenizer::chat::Message;
+use tokenizer::chat::{Message, ToolCall};
 
 /// Bytes that an entry takes besides its texts, roughly.
 const OVERHEAD: usize = 2048;
@@ -38,8 +38,8 @@ impl Store {
 
     /// Remembers a response and the conversation up to its end; forgets the oldest where there is no room.
     pub(crate) fn keep(&self, id: &str, conversation: Vec<Message>, response: Value) {
-        let texts: usize = conversation.iter().map(|message| message.content.len()).sum();
-        let own = conversation.last().map_or(0, |message| message.content.len());
+        let texts: usize = conversation.iter().map(size).sum();
+        let own = conversation.last().map_or(0, size);
         let bytes = OVERHEAD + texts + own;
         if self.most == 0 || bytes > self.most_bytes {
             return;
@@ -78,6 +78,12 @@ impl Store {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bytes of the text of a message, and of its calls as they would be written.
+fn size(message: &Message) -> usize {
+    let call = |call: &ToolCall| call.name.len() + call.arguments.to_string().len();
+    message.content.len() + message.tool_calls.iter().map(call).sum::<usize>()
 }
 
 impl Kept {

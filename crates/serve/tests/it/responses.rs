@@ -162,6 +162,162 @@ fn log_probabilities_come_when_they_are_included() {
     assert!(logprobs.iter().all(|token| token["top_logprobs"].as_array().unwrap().len() == 2));
 }
 
+fn add() -> Value {
+    let number = json!({ "type": "integer", "minimum": 0, "maximum": 99 });
+    let parameters = json!({
+        "type": "object", "properties": { "a": number, "b": number }, "required": ["a", "b"],
+        "additionalProperties": false,
+    });
+    json!({ "type": "function", "name": "add", "description": "Adds.", "parameters": parameters, "strict": false })
+}
+
+/// Asks with a tool. It is shown in the system message, so that the parrot repeats the question alone.
+fn asking(input: Value, more: Value) -> Value {
+    let mut body = json!({
+        "input": input, "temperature": 0, "tools": [add()],
+        "chat_template_kwargs": { "tools_in_user_message": false },
+    });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+const CALL: &str = r#"{"name": "add", "parameters": {"a": 1, "b": 2}}"#;
+
+/// Without what is new in each response.
+fn plain(item: &Value) -> Value {
+    let mut item = item.clone();
+    item.as_object_mut().unwrap().retain(|name, _| !["id", "call_id"].contains(&name.as_str()));
+    item
+}
+
+#[test]
+fn calls_are_items_of_their_own_and_their_results_go_on() {
+    let server = Server::start();
+    let first = server.post(RESPONSES, &asking(json!(CALL), json!({}))).json();
+    let call = &first["output"][0];
+    let wanted = json!({
+        "type": "function_call", "status": "completed", "name": "add", "arguments": r#"{"a": 1, "b": 2}"#,
+    });
+    assert_eq!((first["output"].as_array().unwrap().len(), plain(call)), (1, wanted.clone()));
+    assert!(call["id"].as_str().unwrap().starts_with("fc_"), "{call}");
+    assert!(call["call_id"].as_str().unwrap().starts_with("call_"), "{call}");
+    assert_eq!((&first["tools"], &first["tool_choice"]), (&json!([add()]), &json!("auto")));
+    // Two at once, and text that is none.
+    let two = server.post(RESPONSES, &asking(json!(format!("{CALL}; {CALL}")), json!({}))).json();
+    assert_eq!(
+        two["output"].as_array().unwrap().iter().map(plain).collect::<Vec<_>>(),
+        [wanted.clone(), wanted]
+    );
+    let one = asking(json!(format!("{CALL}; {CALL}")), json!({ "parallel_tool_calls": false }));
+    assert_eq!(server.post(RESPONSES, &one).json()["output"].as_array().unwrap().len(), 1);
+    let none = server.post(RESPONSES, &asking(json!(CALL), json!({ "tool_choice": "none" }))).json();
+    assert_eq!(text(&none), CALL);
+    // The result, after the response that is stored and after its items sent again: the same prompt.
+    let result = json!({ "type": "function_call_output", "call_id": call["call_id"], "output": "3" });
+    let thanks = json!({ "role": "user", "content": "the dog" });
+    let stored = asking(json!([result, thanks]), json!({ "previous_response_id": first["id"] }));
+    let question = json!({ "role": "user", "content": CALL });
+    let sent = asking(json!([question, call, result, thanks]), json!({}));
+    let replies = [stored, sent].map(|body| server.post(RESPONSES, &body).json());
+    assert_eq!(replies.each_ref().map(text), ["the dog", "the dog"]);
+    assert_eq!(replies[0]["usage"]["input_tokens"], replies[1]["usage"]["input_tokens"]);
+    assert!(replies[0]["usage"]["input_tokens"].as_u64() > first["usage"]["input_tokens"].as_u64());
+}
+
+#[test]
+fn a_stream_tells_of_each_item_from_its_beginning_to_its_end() {
+    let server = Server::start();
+    let names = |events: &[Value]| -> Vec<String> {
+        let mut names: Vec<String> =
+            events.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect();
+        // Pieces come as the tokens do.
+        names.dedup();
+        names.iter().map(|name| name.strip_prefix("response.").unwrap().to_owned()).collect()
+    };
+    let call = [
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
+    ];
+    let two = format!("{CALL}; {CALL}");
+    for (question, inside, choice) in [
+        (CALL, call.to_vec(), "auto"),
+        (&two, [call, call].concat(), "auto"),
+        (CALL, call.to_vec(), "required"),
+        (
+            "the dog",
+            vec![
+                "output_item.added",
+                "content_part.added",
+                "output_text.delta",
+                "output_text.done",
+                "content_part.done",
+                "output_item.done",
+            ],
+            "auto",
+        ),
+    ] {
+        let more = json!({ "tool_choice": choice, "max_output_tokens": 300 });
+        let whole = server.post(RESPONSES, &asking(json!(question), more.clone())).json();
+        let mut body = asking(json!(question), more);
+        body["stream"] = true.into();
+        let events = events(&server.post(RESPONSES, &body));
+        if choice == "auto" {
+            assert_eq!(
+                names(&events),
+                [&["created", "in_progress"], &inside[..], &["completed"]].concat(),
+                "{question}"
+            );
+        }
+        assert!(events.iter().enumerate().all(|(number, event)| event["sequence_number"] == number));
+        let output = events.last().unwrap()["response"]["output"].as_array().unwrap().clone();
+        let wanted = whole["output"].as_array().unwrap();
+        assert_eq!(
+            output.iter().map(plain).collect::<Vec<_>>(),
+            wanted.iter().map(plain).collect::<Vec<_>>()
+        );
+        // Pieces make up the whole, item by item, under the identifiers that were told at their beginning.
+        for (index, item) in output.iter().enumerate() {
+            let of_item = |kind: &str| -> Vec<&Value> {
+                let name = format!("response.{kind}");
+                events
+                    .iter()
+                    .filter(|event| event["type"] == *name && event["output_index"] == index)
+                    .collect()
+            };
+            assert_eq!(of_item("output_item.added")[0]["item"]["id"], item["id"]);
+            assert_eq!(of_item("output_item.done")[0]["item"], *item);
+            let is_call = item["type"] == "function_call";
+            let deltas = of_item(if is_call { "function_call_arguments.delta" } else { "output_text.delta" });
+            assert!(deltas.iter().all(|event| event["item_id"] == item["id"]));
+            let joined: String = deltas.iter().map(|event| event["delta"].as_str().unwrap()).collect();
+            if is_call {
+                assert_eq!(item["arguments"], joined);
+                assert_eq!(of_item("function_call_arguments.done")[0]["arguments"], joined);
+            } else {
+                assert_eq!(item["content"][0]["text"], joined);
+            }
+        }
+    }
+}
+
+#[test]
+fn scores_of_tokens_stand_beside_their_text_and_not_beside_calls() {
+    let server = Server::start();
+    let more = json!({ "include": ["message.output_text.logprobs"] });
+    let said = server.post(RESPONSES, &asking(json!("{the dog"), more.clone())).json();
+    let joined: String = said["output"][0]["content"][0]["logprobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|token| token["token"].as_str().unwrap())
+        .collect();
+    assert_eq!(joined, "{the dog");
+    let called = server.post(RESPONSES, &asking(json!(CALL), more)).json();
+    assert_eq!(called["output"][0]["type"], "function_call");
+}
+
 #[test]
 fn wrong_requests_are_refused_by_name() {
     let server = Server::start();
@@ -172,7 +328,16 @@ fn wrong_requests_are_refused_by_name() {
         (json!({ "input": [3] }), "input[0]"),
         (json!({ "input": [{ "role": "king", "content": "x" }] }), "input[0].role"),
         (json!({ "input": [{ "role": "user" }] }), "input[0].content"),
-        (json!({ "input": [{ "type": "function_call_output", "output": "x" }] }), "input[0].type"),
+        (json!({ "input": [{ "type": "function_call_output", "output": "x" }] }), "input[0].call_id"),
+        (
+            json!({ "input": [{ "type": "function_call_output", "call_id": "c", "output": 3 }] }),
+            "input[0].output",
+        ),
+        (
+            json!({ "input": [{ "type": "function_call", "call_id": "c", "arguments": "{}" }] }),
+            "input[0].name",
+        ),
+        (json!({ "input": [{ "type": "reasoning" }] }), "input[0].type"),
         (
             json!({ "input": [{ "role": "user", "content": [{ "type": "input_image" }] }] }),
             "input[0].content[0].type",
@@ -182,7 +347,16 @@ fn wrong_requests_are_refused_by_name() {
         (json!({ "input": "x", "max_output_tokens": 5000 }), "input"),
         (json!({ "input": "x", "previous_response_id": 5 }), "previous_response_id"),
         (json!({ "input": "x", "store": "yes" }), "store"),
-        (json!({ "input": "x", "tools": [{ "type": "web_search" }] }), "tools"),
+        (json!({ "input": "x", "tools": [{ "type": "web_search" }] }), "tools[0].type"),
+        (
+            json!({ "input": "x", "tools": [{ "type": "function", "function": { "name": "a" } }] }),
+            "tools[0].name",
+        ),
+        (json!({ "input": "x", "tool_choice": "required" }), "tool_choice"),
+        (
+            json!({ "input": "x", "tool_choice": { "type": "function" }, "tools": [add()] }),
+            "tool_choice.name",
+        ),
         (json!({ "input": "x", "background": true }), "background"),
         (json!({ "input": "x", "truncation": "auto" }), "truncation"),
         (json!({ "input": "x", "reasoning": { "effort": "low" } }), "reasoning"),
