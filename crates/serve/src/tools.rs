@@ -127,7 +127,7 @@ impl Tools {
         let text = match (must_call, wanted.map(|wanted| (wanted.constraint, wanted.param))) {
             (true, _) => None,
             // What begins like a call is one; see `CallParser`.
-            (false, None) => Some(r"TEXT: /([^{\s<](.|\n)*)?/".to_owned()),
+            (false, None) => Some(r"TEXT: /([^{\[\s<](.|\n)*)?/".to_owned()),
             (false, Some((Constraint::JsonObject, _))) => Some(answer(&json!({ "type": "object" }))),
             (false, Some((Constraint::JsonSchema(schema), _))) => Some(answer(&schema)),
             (false, Some((_, param))) => {

@@ -5,6 +5,7 @@
 
 mod calls;
 mod layout;
+mod list;
 mod object;
 mod python;
 

@@ -1,10 +1,11 @@
 //! From what a Llama writes to the tools that it calls: `{"name": …, "parameters": {…}}`, one or several of them, with or
-//! without `<|python_tag|>` before; `<function=NAME>{…}</function>`; and, behind the tag, calls of built-in tools and
-//! programs. What turns out not to be a call is the answer's text, and none of it is lost.
+//! without `<|python_tag|>` before; `<function=NAME>{…}</function>`; Llama 3.2's lists of Python calls, `[f(a=1), g(b="x")]`;
+//! and, behind the tag, calls of built-in tools and programs. What turns out not to be a call is the answer's text, and none of it is lost.
 
 use serde_json::{Map, Value, json};
 
 use super::layout::CODE_INTERPRETER;
+use super::list::{self, Start};
 use super::object::Scanner;
 
 /// What a piece of generated text is.
@@ -52,6 +53,8 @@ enum State {
     },
     /// What is held begins with `<function=`.
     Function,
+    /// What is held begins with `[` at this byte.
+    List(usize),
     /// A call of a built-in tool, or a program; known at its end.
     Code,
 }
@@ -132,6 +135,7 @@ impl CallParser {
             }
             State::Object { .. } => self.object(pieces),
             State::Function => self.function(last, pieces),
+            &mut State::List(start) => self.list(start, last, pieces),
             State::Code => last && self.code(pieces),
         }
     }
@@ -145,6 +149,8 @@ impl CallParser {
             _ if text.starts_with('{') => State::Object { scanner: Scanner::at(start), sent: None },
             _ if text.starts_with(FUNCTION) => State::Function,
             _ if FUNCTION.starts_with(text) => return false,
+            // Where a constraint sees to calls, they are JSON, and a list is an answer that it allows.
+            _ if text.starts_with('[') && !self.certain => State::List(start),
             _ if self.tagged => State::Code,
             _ => State::Content,
         };
@@ -229,6 +235,24 @@ impl CallParser {
         pieces.extend([Piece::Call { name: name.to_owned() }, Piece::Arguments(arguments.to_owned())]);
         self.calls += 1;
         self.behind_call(end)
+    }
+
+    fn list(&mut self, start: usize, last: bool, pieces: &mut Vec<Piece>) -> bool {
+        match list::read(&self.held[start..], &self.tools) {
+            Start::Calls(calls, bytes) => {
+                self.calls += calls.len();
+                for (name, arguments) in calls {
+                    let arguments = Piece::Arguments(Value::Object(arguments).to_string());
+                    pieces.extend([Piece::Call { name }, arguments]);
+                }
+                self.behind_call(start + bytes)
+            }
+            Start::Unfinished if !last => false,
+            _ => {
+                self.state = if self.tagged { State::Code } else { State::Content };
+                true
+            }
+        }
     }
 
     fn content_unless(&mut self, hopeful: bool) -> bool {

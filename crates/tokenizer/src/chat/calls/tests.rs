@@ -56,6 +56,33 @@ fn check(text: &str, expected: &[&str]) {
 }
 
 #[test]
+fn lists_of_python_calls_are_calls() {
+    let list = r#"[get_weather(city="São [Paulo]", days=[1, 2]), add(a=1, b=-2.5)]"#;
+    let called = [r#"get_weather({"city":"São [Paulo]","days":[1,2]}"#, r#"add({"a":1,"b":-2.5}"#];
+    check(list, &called);
+    check(&format!("{TAG}\n{list}\n"), &called);
+    check("[add()]", &["add({}"]);
+    check("[add(a=1)]; [add(a=2)]", &[r#"add({"a":1}"#, r#"add({"a":2}"#]);
+    check("[add(a=1)] is it.", &[r#"add({"a":1}"#, " is it."]);
+    for text in [
+        "[1, 2, 3]",
+        "[subtract(a=1)]",
+        "[add(1, 2)]",
+        "[add(a=1",
+        "[add](x)",
+        "[add(a=x)]",
+        "[",
+        "see [add(a=1)]",
+    ] {
+        check(text, &[text]);
+    }
+    // Behind the tag it is a program.
+    check(&format!("{TAG}[x for x in [1]]"), &[r#"code_interpreter({"code":"[x for x in [1]]"}"#]);
+    // A constraint allows a list as an answer, not as a call.
+    assert_eq!(read(parser().certain(), "[add(a=1)]", |_| true), ["[add(a=1)]"]);
+}
+
+#[test]
 fn calls_are_found_in_all_of_llamas_forms() {
     let weather =
         r#"{"name": "get_weather", "parameters": {"city": "São \"Paulo\"", "days": [1, {"a": "}"}]}}"#;
@@ -176,6 +203,7 @@ proptest! {
         parts in prop::collection::vec(prop::sample::select(vec![
             "{", "}", "[", "\"", "\\", ":", ",", ";", " ", "name", "\"name\": \"add\"", "\"parameters\": ", "{\"a\": 1}", "é", "<function=", "add>", "</function>",
             "{\"name\": \"add\", \"parameters\": {\"a\": 1}}",
+            "[add(a=", "[add(b=\"x\")]", "=1", ")", "]",
         ]), 0..12),
         mask in any::<u64>(),
         certain in any::<bool>(),
@@ -186,8 +214,8 @@ proptest! {
         let calls = whole.iter().filter(|part| part.starts_with("add({")).count();
         if calls == 0 {
             prop_assert_eq!(whole.concat(), text.as_str());
-        } else {
-            // Each call stands in the text with its arguments, and so does the rest.
+        } else if !text.contains("[add(") {
+            // Each call stands in the text with its arguments, and so does the rest. (Those of Python are not JSON.)
             let mut left = text.as_str();
             for part in &whole {
                 let part = part.strip_prefix("add(").unwrap_or(part);
