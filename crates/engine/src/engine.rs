@@ -11,7 +11,8 @@ use tokenizer::Tokenizer;
 
 use crate::constraint::{Grammars, Guide};
 use crate::pages::Pages;
-use crate::scheduler::{Command, Scheduler, Submission};
+use crate::scheduler::{Command, Scheduler};
+use crate::sequence::Submission;
 use crate::{Completion, Constraint, Error, Event, Forward, Pooling, Request, Settings, Token, Usage};
 
 /// A running engine. Clones share it.

@@ -17,6 +17,7 @@ mod prompt;
 mod request;
 mod sampling;
 mod scheduler;
+mod sequence;
 mod settings;
 
 pub use crate::constraint::Constraint;

@@ -1,0 +1,199 @@
+//! A request that runs: its tokens, how far they are read, and what is shown of its answer. When it is read, and in whose
+//! company, the scheduler decides.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokenizer::{StreamDecoder, Tokenizer};
+
+use crate::constraint::Guide;
+use crate::embedding::{Pooled, Pooling};
+use crate::emit::Emitter;
+use crate::engine::Counters;
+use crate::pages::{Pages, Table};
+use crate::prompt::PromptScores;
+use crate::sampling::{Choice, Fault, Sampler};
+use crate::{Error, Event, FinishReason, Request, Sink, StopCause, Timing, Token, Usage};
+
+/// A request on its way to the scheduler.
+pub(crate) struct Submission {
+    pub(crate) request: Request,
+    /// Keeps the answer to the request's constraint.
+    pub(crate) guide: Option<Guide>,
+    pub(crate) sink: Box<dyn Sink>,
+    /// For a request that brings no seed.
+    pub(crate) seed: u64,
+    pub(crate) submitted: Instant,
+}
+
+/// A request that runs.
+pub(crate) struct Sequence {
+    pub(crate) request: Request,
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) table: Table,
+    /// Prompt and answer so far.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) prompt_tokens: usize,
+    /// Tokens whose keys and values are in its pages.
+    pub(crate) read: usize,
+    /// Those of the prompt that were there already.
+    pub(crate) cached: usize,
+    /// Most tokens to generate.
+    pub(crate) most: usize,
+    /// Where the prompt's scores are asked for and not yet shown.
+    pub(crate) prompt: Option<PromptScores>,
+    /// Where a vector of the prompt is asked for.
+    pub(crate) pooled: Option<Pooled>,
+    pub(crate) sampler: Sampler,
+    pub(crate) decoder: StreamDecoder,
+    pub(crate) emitter: Emitter,
+    pub(crate) done: bool,
+    pub(crate) submitted: Instant,
+    pub(crate) started: Option<Instant>,
+    pub(crate) first_token: Option<Instant>,
+}
+
+impl Sequence {
+    pub(crate) fn new(submission: Submission, tokenizer: &Tokenizer, table: Table, most: usize) -> Self {
+        let Submission { mut request, guide, sink, seed, submitted } = submission;
+        let tokens = std::mem::take(&mut request.prompt);
+        let sampler = Sampler::new(request.sampling.clone(), request.logprobs, &tokens, seed).guided(guide);
+        let prompt = request.prompt_logprobs.map(|count| PromptScores::new(&tokens, count, tokenizer));
+        Sequence {
+            prompt,
+            pooled: request.embedding.map(Pooled::new),
+            prompt_tokens: tokens.len(),
+            emitter: Emitter::new(&request.stop),
+            decoder: StreamDecoder::new(tokenizer),
+            request,
+            sink,
+            table,
+            tokens,
+            read: 0,
+            cached: 0,
+            most,
+            sampler,
+            done: false,
+            submitted,
+            started: None,
+            first_token: None,
+        }
+    }
+
+    /// The prompt has been read: each step gives a token.
+    pub(crate) fn answering(&self) -> bool {
+        self.tokens.len() > self.prompt_tokens
+    }
+
+    /// Does not read again what known pages hold.
+    pub(crate) fn skip_known(&mut self, pages: &Pages, counters: &Counters) {
+        let known = pages.known_tokens(&self.table).saturating_sub(self.read);
+        self.read += known;
+        self.cached += known;
+        counters.cached_tokens.fetch_add(known as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the next page of the prompt is one that an older sequence is reading.
+    pub(crate) fn waits_for(&self, older: &Sequence, page: usize) -> bool {
+        let end = self.read + page;
+        self.read.is_multiple_of(page)
+            && end < self.prompt_tokens
+            && end <= older.prompt_tokens
+            && older.read < end
+            && older.tokens[..end] == self.tokens[..end]
+    }
+
+    /// Scores the prompt's tokens that follow the `count` tokens read last; `logits` has a row for each of these if the
+    /// scores are wanted, `vocab_size` apart, of which the tokenizer's tokens count.
+    pub(crate) fn score_prompt(&mut self, logits: &[f32], count: usize, vocab_size: (usize, usize)) {
+        if let Some(prompt) = &mut self.prompt
+            && let Err(tokens) = prompt.score(self.read - count, logits, vocab_size)
+        {
+            self.fail(Error::NotFinite { tokens });
+        }
+    }
+
+    /// The prompt has been read: shows its scores or its vector. False where nothing is to follow.
+    pub(crate) fn begin(&mut self) -> bool {
+        if let Some(pooled) = &self.pooled {
+            let Some(values) = pooled.finish() else {
+                self.fail(Error::NotFinite { tokens: self.tokens.len() });
+                return false;
+            };
+            self.sink.send(Event::Embedding(values));
+            self.finish(FinishReason::Length, None);
+            return false;
+        }
+        if let Some(prompt) = self.prompt.take() {
+            self.sink.send(Event::Prompt(prompt.tokens));
+        }
+        if self.most == 0 {
+            self.finish(FinishReason::Length, None);
+        }
+        self.most > 0
+    }
+
+    /// Takes the next token and shows what may be shown.
+    pub(crate) fn next(&mut self, tokenizer: &Tokenizer, choice: Result<Choice, Fault>) {
+        let choice = match choice {
+            Ok(choice) => choice,
+            Err(fault) => return self.fail(fault.after(self.tokens.len())),
+        };
+        let id = choice.id;
+        self.tokens.push(id);
+        self.first_token.get_or_insert_with(Instant::now);
+        let ends = !self.request.ignore_end && tokenizer.stop_tokens().contains(&id);
+        if ends || self.request.stop_tokens.contains(&id) {
+            return self.finish(FinishReason::Stop, Some(StopCause::Token(id)));
+        }
+        let text = if tokenizer.is_special(id) { String::new() } else { self.decoder.push(id) };
+        let token = Token { id, text, logprob: choice.logprob, alternatives: choice.alternatives };
+        let (shown, stop) = self.emitter.push(token);
+        for token in shown {
+            self.sink.send(Event::Token(token));
+        }
+        if let Some(stop) = stop {
+            // What the decoder still holds came after the stop text.
+            self.decoder.finish();
+            self.finish(FinishReason::Stop, Some(StopCause::Text(stop)));
+        } else if self.sampler.complete() {
+            self.finish(FinishReason::Stop, Some(StopCause::Constraint));
+        } else if self.tokens.len() - self.prompt_tokens == self.most {
+            self.finish(FinishReason::Length, None);
+        }
+    }
+
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.sink.send(Event::Failed(error));
+        self.done = true;
+    }
+
+    pub(crate) fn finish(&mut self, reason: FinishReason, stopped_by: Option<StopCause>) {
+        let rest = self.decoder.finish();
+        for token in self.emitter.finish(&rest) {
+            self.sink.send(Event::Token(token));
+        }
+        let usage = Usage {
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached,
+            completion_tokens: self.tokens.len() - self.prompt_tokens,
+        };
+        let timing = self.timing(Instant::now());
+        self.sink.send(Event::Done { reason, stopped_by, usage, timing });
+        self.done = true;
+    }
+
+    fn timing(&self, now: Instant) -> Timing {
+        let Some(started) = self.started else {
+            return Timing { queued: now - self.submitted, ..Timing::default() };
+        };
+        let first_token = self.first_token.unwrap_or(now);
+        let decode = if self.first_token.is_some() { now - first_token } else { Duration::ZERO };
+        Timing { queued: started - self.submitted, prefill: first_token - started, decode }
+    }
+}
+
+/// Whether every token of the prompt has to be read, whatever is kept of it: each is scored, or part of a mean.
+pub(crate) fn reads_all(request: &Request) -> bool {
+    request.prompt_logprobs.is_some() || request.embedding == Some(Pooling::Mean)
+}
