@@ -238,8 +238,13 @@ impl<'a> Reader<'a> {
 
     /// Reads the window's next tokens; the logits of the last `wanted` of them, row after row.
     fn read(&mut self, tokens: &[u32], wanted: usize) -> Result<&[f32], Error> {
-        let segment =
-            Segment { tokens, first: self.read, pages: &self.table, wanted: Wanted::Logits(wanted) };
+        let segment = Segment {
+            tokens,
+            first: self.read,
+            pages: &self.table,
+            wanted: Wanted::Logits(wanted),
+            adapter: None,
+        };
         let outputs = self.model.forward(&mut self.pages, &[segment], &mut self.scratch)?;
         self.read += tokens.len();
         Ok(outputs.logits)

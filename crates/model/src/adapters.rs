@@ -1,7 +1,7 @@
 //! Low-rank adapters over a frozen model (Hu et al. 2021, "LoRA"; over a quantised one Dettmers et al. 2023, "QLoRA"):
 //! which modules have them, their parameters as one flat vector, and both together as a pass reads them.
 //!
-//! `peft` reads and writes them; the products are in `low_rank`.
+//! `peft` reads and writes them; the products are in `low_rank`, and those of a model that serves in `infer::Adapter`.
 
 use std::ops::Range;
 
@@ -234,6 +234,12 @@ impl Adapters {
                 }
             }
         }
+    }
+
+    /// Those beside the four matrices of each block, dropping nothing.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = [LowRank<'_>; 4]> {
+        let layout = self.layout();
+        (0..self.config.layers).map(move |index| self.beside(&layout.layers.get(index), None))
     }
 
     /// The places of each block's adapters; everything else is empty, not being trained.

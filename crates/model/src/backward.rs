@@ -302,7 +302,7 @@ impl Linear<'_> {
                 quant::input_gradient(dx, dy, weights, precision, Accumulate::Overwrite);
                 adapters.input_gradient(dx, dy, out, precision);
             }
-            Storage::Stacked(_) => unreachable!("weights are packed for inference, which has no backward"),
+            Storage::Stacked(..) => unreachable!("weights are packed for inference, which has no backward"),
         }
     }
 
@@ -330,7 +330,7 @@ impl Linear<'_> {
             Storage::Frozen(_, adapters) => {
                 adapters.weight_gradient(dweights, dy, x, out, accumulate, precision);
             }
-            Storage::Stacked(_) => unreachable!("weights are packed for inference, which has no backward"),
+            Storage::Stacked(..) => unreachable!("weights are packed for inference, which has no backward"),
         }
     }
 }

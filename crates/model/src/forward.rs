@@ -12,6 +12,7 @@ use kernels::rope::Turn;
 use kernels::{attention, cross_entropy, quant, reduce, rms_norm, rope, swiglu};
 
 use crate::group::{Group, Solo};
+use crate::infer::Added;
 use crate::low_rank::LowRank;
 use crate::parameters::Parameters;
 use crate::phases::Forward;
@@ -329,8 +330,8 @@ pub struct Linear<'a> {
 pub enum Storage<'a> {
     /// Row-major f32.
     Plain(&'a [f32]),
-    /// Packed once to serve, as the model's file has it.
-    Stacked(&'a Stacked),
+    /// Packed once to serve, as the model's file has it, with what adapters add to some of the rows.
+    Stacked(&'a Stacked, Added<'a>),
     /// Quantised and not trained, with the adapters beside it that are.
     Frozen(&'a quant::Matrix, LowRank<'a>),
 }
@@ -364,7 +365,10 @@ impl<'a> Linear<'a> {
                 let weights = View::new(weights, out, input, input);
                 gemm(precision, ViewMut::new(y, rows, out, out), view, weights.transposed(), accumulate);
             }
-            Storage::Stacked(weights) => weights.forward(y, view, x, accumulate),
+            Storage::Stacked(weights, added) => {
+                weights.forward(y, view, x, accumulate);
+                added.forward(y, x, out);
+            }
             Storage::Frozen(weights, adapters) => {
                 quant::forward(y, x, weights, precision, accumulate);
                 adapters.forward(y, x, out, precision);

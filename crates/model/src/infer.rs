@@ -11,6 +11,7 @@ use kernels::awake::awake;
 use kernels::gemm::{Accumulate, Packed, Precision, View};
 use kernels::{embedding, int8, rms_norm, rope};
 
+use crate::adapters::Adapters;
 use crate::forward::{BlockBuffers, BlockWeights, Linear, Storage, block};
 use crate::group::Solo;
 use crate::stacked::Stacked;
@@ -18,8 +19,12 @@ use crate::weights::Layout;
 use crate::workspace::attention_shape;
 use crate::{Config, Error, Weights};
 
+pub use adapter::Adapter;
 pub use kernels::attention::{KvStorage, Pages};
 
+pub(crate) use adapter::Added;
+
+mod adapter;
 mod load;
 
 /// Tokens of a pass from which on each of its operations takes long enough for threads to be woken.
@@ -64,6 +69,8 @@ pub struct Segment<'a> {
     pub pages: &'a [u32],
     /// What the pass is to return of it.
     pub wanted: Wanted,
+    /// What is added to the model's own products of these tokens. It must be that of the tokens before.
+    pub adapter: Option<&'a Adapter>,
 }
 
 /// What a pass returns of a segment.
@@ -112,6 +119,8 @@ pub struct Scratch {
     states: Vec<f32>,
     tokens: Vec<u32>,
     positions: Vec<u32>,
+    /// Segments in the order in which their rows lie.
+    order: Vec<usize>,
 }
 
 impl Llama {
@@ -146,6 +155,16 @@ impl Llama {
             table: rope::Table::new(&config.rope_frequencies(), max_seq_len.min(config.max_seq_len)),
             config,
         }
+    }
+
+    /// Makes adapters ready to answer over this model.
+    ///
+    /// # Errors
+    /// When they belong to a model of another shape.
+    pub fn adapter(&self, adapters: &Adapters) -> Result<Adapter, Error> {
+        let adapter = Adapter::new(adapters, self.precision);
+        adapter.check(&self.config)?;
+        Ok(adapter)
     }
 
     /// The model's shape.
@@ -190,7 +209,7 @@ impl Llama {
     ///
     /// # Errors
     /// A token outside the vocabulary, a segment without tokens, of which more is wanted than it has or whose pages are
-    /// too few, or a sequence longer than [`Llama::max_seq_len`]; nothing was written then.
+    /// too few, a sequence longer than [`Llama::max_seq_len`], or an adapter of another model; nothing was written then.
     ///
     /// # Panics
     /// When two segments would write to one page, or the pages are not this model's.
@@ -200,10 +219,13 @@ impl Llama {
         segments: &[Segment],
         scratch: &'s mut Scratch,
     ) -> Result<Outputs<'s>, Error> {
-        scratch.tokens.clear();
-        scratch.positions.clear();
         for (index, segment) in segments.iter().enumerate() {
             self.check(pages, index, segment)?;
+        }
+        adapter::arrange(segments, &mut scratch.order);
+        scratch.tokens.clear();
+        scratch.positions.clear();
+        for segment in scratch.order.iter().map(|&index| &segments[index]) {
             let (first, count) = (segment.first, segment.tokens.len());
             scratch.tokens.extend_from_slice(segment.tokens);
             scratch.positions.extend(first as u32..(first + count) as u32);
@@ -245,6 +267,7 @@ impl Llama {
                 pages.tokens()
             )));
         }
+        segment.adapter.map_or(Ok(()), |adapter| adapter.check(&self.config))?;
         let vocab_size = self.config.vocab_size;
         if let Some(token) = segment.tokens.iter().find(|&&token| token as usize >= vocab_size) {
             return Err(Error::Batch(format!("token {token} is outside the vocabulary of {vocab_size}")));
@@ -265,9 +288,11 @@ impl Llama {
             hidden,
             tokens,
             positions,
+            order,
             ..
         } = scratch;
         let count = tokens.len();
+        let runs = adapter::runs(segments, order);
         let x = room(x, count * config.dim);
         match (&self.embedding, self.lm_head.blocks()) {
             (Table::Floats(table), _) => embedding::forward(x, table, tokens, config.dim),
@@ -275,14 +300,7 @@ impl Llama {
             (Table::Tied, None) => unreachable!("a tied table is only made beside an output layer of blocks"),
         }
         for (index, layer) in self.layers.iter().enumerate() {
-            let weights = BlockWeights {
-                attention_norm: &layer.attention_norm,
-                qkv: Linear::new("qkv", Storage::Stacked(&layer.qkv)),
-                output: Linear::new("attn output", Storage::Stacked(&layer.output)),
-                ffn_norm: &layer.ffn_norm,
-                gate_up: Linear::new("gate_up", Storage::Stacked(&layer.gate_up)),
-                down: Linear::new("down", Storage::Stacked(&layer.down)),
-            };
+            let weights = layer.weights(Added::beside(&runs, index));
             let buffers = BlockBuffers {
                 normed: room(normed, count * config.dim),
                 attention_inverse_rms: room(inverse_rms, count),
@@ -296,7 +314,7 @@ impl Llama {
                 hidden: room(hidden, count * config.ffn_dim),
             };
             block(config, &weights, &Solo, x, buffers, positions, &self.table, self.precision, |out, qkv| {
-                self.attend(pages, segments, index, out, qkv);
+                self.attend(pages, (segments, order), index, out, qkv);
             });
         }
     }
@@ -305,14 +323,14 @@ impl Llama {
     fn attend(
         &self,
         pages: &mut Pages,
-        segments: &[Segment],
+        (segments, order): (&[Segment], &[usize]),
         layer: usize,
         mut out: &mut [f32],
         mut qkv: &[f32],
     ) {
         let (width, out_width) = (self.config.qkv_dim(), self.config.attention_dim());
         let mut sequences = Vec::with_capacity(segments.len());
-        for segment in segments {
+        for segment in order.iter().map(|&index| &segments[index]) {
             let count = segment.tokens.len();
             let (rows, rest) = qkv.split_at(count * width);
             qkv = rest;
@@ -331,14 +349,13 @@ impl Llama {
     /// The final norm and the output layer, for the tokens of which something is wanted.
     fn output<'s>(&self, segments: &[Segment], scratch: &'s mut Scratch) -> Outputs<'s> {
         let Config { dim, vocab_size, norm_eps, .. } = self.config;
-        let Scratch { x, normed, inverse_rms, selected, logits, states, .. } = scratch;
+        let Scratch { x, normed, inverse_rms, selected, logits, states, order, .. } = scratch;
         selected.clear();
+        let ends = ends(segments, order);
         // Those that become logits first, so that they are one matrix.
         let mut rows = [0, 0];
         for (kind, rows) in rows.iter_mut().enumerate() {
-            let mut end = 0;
-            for segment in segments {
-                end += segment.tokens.len();
+            for (segment, &end) in segments.iter().zip(&ends) {
                 let (of_logits, of_states) = segment.wanted.rows(segment.tokens.len());
                 let count = [of_logits, of_states][kind];
                 selected.extend_from_slice(&x[(end - count) * dim..end * dim]);
@@ -353,11 +370,35 @@ impl Llama {
         hidden.copy_from_slice(rest);
         let logits = room(logits, scored * vocab_size);
         if scored > 0 {
-            let lm_head = Linear::new("output layer", Storage::Stacked(&self.lm_head));
+            let lm_head = Linear::new("output layer", Storage::Stacked(&self.lm_head, Added::NONE));
             lm_head.forward(logits, normed, vocab_size, self.precision, Accumulate::Overwrite);
         }
         Outputs { logits, hidden }
     }
+}
+
+impl PackedLayer {
+    fn weights<'a>(&'a self, added: [Added<'a>; 4]) -> BlockWeights<'a> {
+        let [qkv, output, gate_up, down] = added;
+        BlockWeights {
+            attention_norm: &self.attention_norm,
+            qkv: Linear::new("qkv", Storage::Stacked(&self.qkv, qkv)),
+            output: Linear::new("attn output", Storage::Stacked(&self.output, output)),
+            ffn_norm: &self.ffn_norm,
+            gate_up: Linear::new("gate_up", Storage::Stacked(&self.gate_up, gate_up)),
+            down: Linear::new("down", Storage::Stacked(&self.down, down)),
+        }
+    }
+}
+
+/// Where the rows of each segment end, by its number, when they lie in this order.
+fn ends(segments: &[Segment], order: &[usize]) -> Vec<usize> {
+    let (mut ends, mut end) = (vec![0; segments.len()], 0);
+    for &index in order {
+        end += segments[index].tokens.len();
+        ends[index] = end;
+    }
+    ends
 }
 
 /// The first `length` values of a buffer that grows and never shrinks.

@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// What a meter calls the products of all adapters together.
-const ROLE: &str = "adapters";
+pub(crate) const ROLE: &str = "adapters";
 
 /// The adapters beside one matrix `[out, in]`.
 #[derive(Clone, Copy, Debug)]
@@ -178,7 +178,7 @@ impl LowRank<'_> {
     }
 
     fn inner(&self, tokens: usize, work: impl FnOnce(&mut [f32])) {
-        lend(&INNER, tokens * self.width(), work);
+        with_inner(tokens * self.width(), work);
     }
 
     /// `x` as the adapters see it in this pass.
@@ -191,6 +191,11 @@ impl LowRank<'_> {
             }),
         }
     }
+}
+
+/// Lends this thread's inner matrix, `len` values of whatever it held.
+pub(crate) fn with_inner(len: usize, work: impl FnOnce(&mut [f32])) {
+    lend(&INNER, len, work);
 }
 
 /// Lends this thread's buffer, at least `len` long.

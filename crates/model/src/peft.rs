@@ -18,6 +18,8 @@ use crate::{Config, Error};
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
+const MERGE_HINT: &str = "merge it into its base with peft (`merge_and_unload`, then `save_pretrained`) and load the result as a model";
+
 /// Writes both files into `dir`, which exists, each whole or not at all, the configuration last. `base` is what peft is
 /// to load the adapters over: a folder, or a name on the Hub.
 pub fn save(dir: &Path, adapters: &Adapters, base: Option<&str>) -> Result<(), Error> {
@@ -130,11 +132,13 @@ const UNDERSTOOD: [&str; 17] = [
 
 fn settings(path: &Path, value: &Value) -> Result<AdapterSettings, Error> {
     let fault = |reason: String| Error::file(path, reason);
+    let unsupported =
+        |what: String| Error::Unsupported { path: path.to_owned(), what, hint: MERGE_HINT.to_owned() };
     let object: &Map<String, Value> =
         value.as_object().ok_or_else(|| fault("is not a JSON object".to_owned()))?;
     let get = |key: &str| object.get(key).unwrap_or(&Value::Null);
     if get("peft_type") != "LORA" {
-        return Err(fault(format!("peft_type is {}; only \"LORA\" is read", get("peft_type"))));
+        return Err(unsupported(format!("peft_type is {}; only \"LORA\" is read", get("peft_type"))));
     }
     for (key, value) in object.iter().filter(|(key, _)| !UNDERSTOOD.contains(&key.as_str())) {
         let off = match value {
@@ -144,17 +148,19 @@ fn settings(path: &Path, value: &Value) -> Result<AdapterSettings, Error> {
             _ => false,
         };
         if !off {
-            return Err(fault(format!("{key} is {value}; only plain LoRA is read")));
+            return Err(unsupported(format!("{key} is {value}; only plain LoRA is read")));
         }
     }
     if !matches!(get("bias"), Value::Null) && get("bias") != "none" {
-        return Err(fault(format!("bias is {}; Llama has none", get("bias"))));
+        return Err(unsupported(format!("bias is {}; Llama's linear layers have none", get("bias"))));
     }
     // PiSSA, OLoRA and their like subtract from the base what they begin with; only peft can undo that.
     if let Value::String(way) = get("init_lora_weights")
         && !["gaussian", "eva", "orthogonal"].contains(&way.as_str())
     {
-        return Err(fault(format!("init_lora_weights is {way:?}, which changes the base model's weights")));
+        return Err(unsupported(format!(
+            "init_lora_weights is {way:?}, which changes the base model's weights"
+        )));
     }
     let rank = get("r").as_u64().and_then(|rank| usize::try_from(rank).ok());
     let rank = rank.ok_or_else(|| fault(format!("r is {}, not a whole number", get("r"))))?;
@@ -167,9 +173,9 @@ fn settings(path: &Path, value: &Value) -> Result<AdapterSettings, Error> {
     let modules = match get("target_modules") {
         Value::String(word) if word == "all-linear" => Module::ALL.to_vec(),
         Value::Array(names) => {
-            names.iter().map(|name| module(name).map_err(fault)).collect::<Result<_, _>>()?
+            names.iter().map(|name| module(name).map_err(unsupported)).collect::<Result<_, _>>()?
         }
-        other => return Err(fault(format!("target_modules is {other}, not a list of names"))),
+        other => return Err(unsupported(format!("target_modules is {other}, not a list of names"))),
     };
     let rank_stabilised = get("use_rslora").as_bool().unwrap_or(false);
     Ok(AdapterSettings { rank, alpha: alpha as f32, rank_stabilised, dropout, modules })

@@ -25,7 +25,8 @@ fn vectors_are_pooled_states_of_length_one() {
             assert_eq!((usage.prompt_tokens, usage.completion_tokens), (prompt.len(), 0));
             let mut pages = llama.pages(KvStorage::F32, 128, 2);
             let mut scratch = Scratch::default();
-            let segment = Segment { tokens: prompt, first: 0, pages: &[0, 1], wanted: Wanted::Hidden };
+            let segment =
+                Segment { tokens: prompt, first: 0, pages: &[0, 1], wanted: Wanted::Hidden, adapter: None };
             let states = llama.forward(&mut pages, &[segment], &mut scratch).unwrap().hidden.to_vec();
             let from = if pooling == Pooling::Last { prompt.len() - 1 } else { 0 };
             let sum = |channel: usize| {

@@ -131,7 +131,7 @@ fn greedy_tokens_are_those_that_the_model_scores_highest() {
     tokens.extend(&answer);
     let mut pages = llama.pages(llama.exact_storage(), 32, 1);
     let wanted = Wanted::Logits(tokens.len());
-    let segment = [Segment { tokens: &tokens, first: 0, pages: &[0], wanted }];
+    let segment = [Segment { tokens: &tokens, first: 0, pages: &[0], wanted, adapter: None }];
     let mut scratch = model::infer::Scratch::default();
     let outputs = llama.forward(&mut pages, &segment, &mut scratch).unwrap();
     let rows: Vec<&[f32]> = outputs.logits.chunks(llama.config().vocab_size).collect();

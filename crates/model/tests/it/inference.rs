@@ -43,7 +43,13 @@ fn logits_are_those_of_training_to_the_bit_however_prompts_are_cut_mixed_and_kep
                     let tokens = &sequences[index][first..first + count];
                     // Of the second, every other time only that it is read.
                     let wanted = if index == 1 && step % 2 == 1 { 0 } else { count };
-                    segments.push(Segment { tokens, first, pages, wanted: Wanted::Logits(wanted) });
+                    segments.push(Segment {
+                        tokens,
+                        first,
+                        pages,
+                        wanted: Wanted::Logits(wanted),
+                        adapter: None,
+                    });
                     starts.push((index, first + count - wanted, wanted));
                     done[index] += count;
                 }
@@ -67,8 +73,13 @@ fn logits_are_those_of_training_to_the_bit_however_prompts_are_cut_mixed_and_kep
         assert_eq!(done, sequences.map(<[u32]>::len));
         // Taken back and run again as the last two tokens, of which the scores of the last are wanted.
         let last = sequences[0].len() - 2;
-        let segment =
-            Segment { tokens: &sequences[0][last..], first: last, pages: &tables[0], wanted: Wanted::LAST };
+        let segment = Segment {
+            tokens: &sequences[0][last..],
+            first: last,
+            pages: &tables[0],
+            wanted: Wanted::LAST,
+            adapter: None,
+        };
         let outputs = llama.forward(&mut pages, &[segment], &mut scratch).unwrap();
         assert_eq!(*outputs.logits, expected[0][(last + 1) * vocab_size..]);
     }
@@ -83,8 +94,8 @@ fn hidden_states_are_what_the_output_layer_reads() {
     let mut scratch = Scratch::default();
     let tokens = &golden.batch.inputs[..7];
     let segments = [
-        Segment { tokens, first: 0, pages: &[1], wanted: Wanted::Hidden },
-        Segment { tokens, first: 0, pages: &[0], wanted: Wanted::Logits(7) },
+        Segment { tokens, first: 0, pages: &[1], wanted: Wanted::Hidden, adapter: None },
+        Segment { tokens, first: 0, pages: &[0], wanted: Wanted::Logits(7), adapter: None },
     ];
     let outputs = llama.forward(&mut pages, &segments, &mut scratch).unwrap();
     assert_eq!(outputs.hidden.len(), tokens.len() * config.dim);
@@ -112,7 +123,8 @@ fn smaller_storage_moves_scores_a_little() {
         let count = tokens.len().div_ceil(64);
         let mut pages = llama.pages(storage, 64, count);
         let table: Vec<u32> = (0..count as u32).collect();
-        let segment = Segment { tokens, first: 0, pages: &table, wanted: Wanted::Logits(tokens.len()) };
+        let segment =
+            Segment { tokens, first: 0, pages: &table, wanted: Wanted::Logits(tokens.len()), adapter: None };
         let mut scratch = Scratch::default();
         let outputs = llama.forward(&mut pages, &[segment], &mut scratch).unwrap();
         let worst =
@@ -137,7 +149,7 @@ fn unusable_tokens_and_lengths_are_refused_and_nothing_is_written() {
         (vec![1, 64], &[0], last, "token 64 is outside"),
         (vec![1, 2], &[0], Wanted::Logits(3), "more of them"),
     ] {
-        let segment = Segment { tokens: &tokens, first: 0, pages: table, wanted };
+        let segment = Segment { tokens: &tokens, first: 0, pages: table, wanted, adapter: None };
         let error = llama.forward(&mut pages, &[segment], &mut scratch).err().unwrap();
         assert!(error.to_string().contains(part), "{error}");
         assert_eq!(pages.held_bytes(), 0);

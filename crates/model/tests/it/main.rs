@@ -13,3 +13,4 @@ mod parallel;
 mod peft;
 mod quantised;
 mod recompute;
+mod served_adapters;

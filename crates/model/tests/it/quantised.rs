@@ -47,7 +47,7 @@ fn logits(llama: &Llama, tokens: &[u32], parts: usize) -> Vec<f32> {
     let (mut scratch, mut all) = (Scratch::default(), Vec::new());
     for (index, tokens) in tokens.chunks(parts).enumerate() {
         let (first, wanted) = (index * parts, Wanted::Logits(tokens.len()));
-        let segment = Segment { tokens, first, pages: &table, wanted };
+        let segment = Segment { tokens, first, pages: &table, wanted, adapter: None };
         all.extend_from_slice(llama.forward(&mut pages, &[segment], &mut scratch).unwrap().logits);
     }
     all
