@@ -1,6 +1,9 @@
-//! Tiles of Q4_K and Q6_K, over whole blocks of 256 values: a code times its part's scale is an integer of 11 or 13 bits,
-//! so of two digits, each a signed byte. Two tiles of sums, one for each digit, take all of a block; floats are made once
-//! for 256 values of K, where a tile for each part would make them 8 or 16 times.
+//! Tiles of Q4_K and Q6_K, over whole blocks of 256 values: a code times its part's scale is an integer of two digits, the
+//! lower one a byte without a sign. Two tiles of sums, one for each digit, take all of a block; floats are made once for 256
+//! values of K, where a tile for each part would make them 8 or 16 times.
+//!
+//! For Q6_K, of 13 bits and a sign, the digits are the product's bytes. For Q4_K they are those of the scale, three bits each,
+//! times the code: a byte holds such a product, so no product has to be taken apart.
 
 #![allow(clippy::needless_range_loop)] // An index that is known counts registers.
 
@@ -70,18 +73,19 @@ unsafe fn unpack_q4_k(from: *const u8, own: &Q4KScales, codes: *mut i8, scales: 
         }
         let mask = _mm512_set1_epi8(15);
         for pair in 0..4 {
+            // Three bits of a scale times four of a code fill no byte, so one multiplication of 16 bits makes two products.
             let steps = [0, 1].map(|half| {
                 let steps = own.scales[2 * pair + half].as_ptr();
-                twice(_mm512_cvtepu8_epi32(_mm_loadu_si128(steps.cast())))
+                let steps = twice(_mm512_cvtepu8_epi32(_mm_loadu_si128(steps.cast())));
+                [_mm512_and_si512(steps, _mm512_set1_epi16(7)), _mm512_srli_epi16::<3>(steps)]
             });
             for group in 0..8 {
                 let line = _mm512_loadu_si512(from.add((8 * pair + group) * LINE).cast());
                 let halves =
                     [_mm512_and_si512(line, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(line), mask)];
                 for half in 0..2 {
-                    let [even, odd] = split(halves[half]);
-                    let products = [even, odd].map(|part| _mm512_mullo_epi16(part, steps[half]));
-                    put_digits(products, codes, 16 * pair + 8 * half + group);
+                    let digits = steps[half].map(|steps| _mm512_mullo_epi16(halves[half], steps));
+                    put_digits(digits, codes, 16 * pair + 8 * half + group);
                 }
             }
         }
@@ -100,27 +104,38 @@ unsafe fn unpack_q6_k(from: *const u8, own: &Q6KScales, codes: *mut i8, scales: 
         let offset = _mm512_set1_epi16(Kind::Q6K.offset() as i16);
         for half in 0..2 {
             let from = from.add(24 * LINE * half);
-            for group in 0..8 {
-                let line = |line: usize| _mm512_loadu_si512(from.add(line * LINE).cast());
-                let (first, second, high) = (line(group), line(8 + group), line(16 + group));
-                // low | high & upper
-                let join = |high, low| _mm512_ternarylogic_epi32::<0xf8>(low, high, upper);
-                let whole = [
-                    join(_mm512_slli_epi16::<4>(high), _mm512_and_si512(first, mask)),
-                    join(_mm512_slli_epi16::<2>(high), _mm512_and_si512(second, mask)),
-                    join(high, _mm512_and_si512(_mm512_srli_epi16::<4>(first), mask)),
-                    join(
-                        _mm512_srli_epi16::<2>(high),
-                        _mm512_and_si512(_mm512_srli_epi16::<4>(second), mask),
-                    ),
-                ];
-                for quarter in 0..4 {
-                    let steps = own.scales[8 * half + 2 * quarter + group / 4].as_ptr();
+            for odd in 0..2 {
+                // For bytes at even places, for those at odd ones, and what the offset makes of them.
+                let steps: [[__m512i; 3]; 4] = std::array::from_fn(|quarter| {
+                    let steps = own.scales[8 * half + 2 * quarter + odd].as_ptr();
                     let steps = twice(_mm512_cvtepi8_epi32(_mm_loadu_si128(steps.cast())));
-                    let [even, odd] = split(whole[quarter]);
-                    let products =
-                        [even, odd].map(|part| _mm512_mullo_epi16(_mm512_sub_epi16(part, offset), steps));
-                    put_digits(products, codes, 32 * half + 8 * quarter + group);
+                    let even = _mm512_and_si512(steps, _mm512_set1_epi16(0xff));
+                    [even, _mm512_slli_epi16::<8>(steps), _mm512_mullo_epi16(steps, offset)]
+                });
+                for group in 4 * odd..4 * odd + 4 {
+                    let line = |line: usize| _mm512_loadu_si512(from.add(line * LINE).cast());
+                    let (first, second, high) = (line(group), line(8 + group), line(16 + group));
+                    // low | high & upper
+                    let join = |high, low| _mm512_ternarylogic_epi32::<0xf8>(low, high, upper);
+                    let whole = [
+                        join(_mm512_slli_epi16::<4>(high), _mm512_and_si512(first, mask)),
+                        join(_mm512_slli_epi16::<2>(high), _mm512_and_si512(second, mask)),
+                        join(high, _mm512_and_si512(_mm512_srli_epi16::<4>(first), mask)),
+                        join(
+                            _mm512_srli_epi16::<2>(high),
+                            _mm512_and_si512(_mm512_srli_epi16::<4>(second), mask),
+                        ),
+                    ];
+                    for quarter in 0..4 {
+                        let [even, odd, offset] = steps[quarter];
+                        let [even, odd] = [even, odd].map(|steps| {
+                            _mm512_sub_epi16(_mm512_maddubs_epi16(whole[quarter], steps), offset)
+                        });
+                        let odd_bytes = 0xaaaa_aaaa_aaaa_aaaa;
+                        let lower = _mm512_mask_blend_epi8(odd_bytes, even, _mm512_slli_epi16::<8>(odd));
+                        let upper = _mm512_mask_blend_epi8(odd_bytes, _mm512_srli_epi16::<8>(even), odd);
+                        put_digits([lower, upper], codes, 32 * half + 8 * quarter + group);
+                    }
                 }
             }
         }
@@ -143,25 +158,13 @@ fn twice(lanes: __m512i) -> __m512i {
     _mm512_mask_blend_epi16(0xaaaa_aaaa, lanes, _mm512_slli_epi32::<16>(lanes))
 }
 
-/// The bytes at even places and at odd ones, as 16 bits.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn split(bytes: __m512i) -> [__m512i; 2] {
-    [_mm512_and_si512(bytes, _mm512_set1_epi16(0xff)), _mm512_srli_epi16::<8>(bytes)]
-}
-
-/// Writes a line of products, `256 * upper + lower`, as a line of each digit; 16 lines of one follow 16 of the other.
+/// Writes a line of lower digits and one of upper ones; 16 lines of one follow 16 of the other.
 ///
 /// # Safety
 /// The lines have room.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn put_digits([even, odd]: [__m512i; 2], codes: *mut i8, line: usize) {
-    let half = _mm512_set1_epi16(128);
-    let high_bytes = _mm512_set1_epi16(0xff00_u16 as i16);
-    let lower = _mm512_mask_blend_epi8(0xaaaa_aaaa_aaaa_aaaa, even, _mm512_slli_epi16::<8>(odd));
-    let (even, odd) = (_mm512_add_epi16(even, half), _mm512_add_epi16(odd, half));
-    let upper = _mm512_or_si512(_mm512_srli_epi16::<8>(even), _mm512_and_si512(odd, high_bytes));
+#[target_feature(enable = "avx512f")]
+unsafe fn put_digits([lower, upper]: [__m512i; 2], codes: *mut i8, line: usize) {
     let to = codes.wrapping_add((line / 16 * 32 + line % 16) * LINE);
     // SAFETY: the caller's contract.
     unsafe {
@@ -272,7 +275,8 @@ unsafe fn take<const MINIMA: bool>(before: Before, dots: &Dots, step: usize) {
         for row in first..first + 8 {
             let lower = _mm512_load_si512(lower.as_ptr().add(row * LANES).cast());
             let upper = _mm512_load_si512(upper.as_ptr().add(row * LANES).cast());
-            let total = _mm512_cvtepi32_ps(_mm512_add_epi32(lower, _mm512_slli_epi32::<8>(upper)));
+            let upper = if MINIMA { _mm512_slli_epi32::<3>(upper) } else { _mm512_slli_epi32::<8>(upper) };
+            let total = _mm512_cvtepi32_ps(_mm512_add_epi32(lower, upper));
             let to = sums.add((tile * TILE + row) * LANES);
             let scale_a = _mm512_set1_ps(*scales_a[tile].add(row));
             let before = _mm512_loadu_ps(to);
@@ -318,11 +322,11 @@ unsafe fn issue(a: [*const i8; 2], b: *const i8) {
         asm!(
             "tileloadd tmm4, [{first} + {line}]",
             "tileloadd tmm6, [{b} + {line}]",
-            "tdpbssd tmm0, tmm4, tmm6",
+            "tdpbsud tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{b} + {line} + 1024]",
             "tdpbssd tmm1, tmm4, tmm7",
             "tileloadd tmm5, [{second} + {line}]",
-            "tdpbssd tmm2, tmm5, tmm6",
+            "tdpbsud tmm2, tmm5, tmm6",
             "tdpbssd tmm3, tmm5, tmm7",
             first = in(reg) a[0],
             second = in(reg) a[1],
