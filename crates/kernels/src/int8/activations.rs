@@ -196,6 +196,14 @@ pub(super) struct Row<'a> {
     pub pairs: &'a [i16],
 }
 
+#[cfg(target_arch = "x86_64")]
+impl Row<'_> {
+    /// What is read of them.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.codes) + size_of_val(self.scales) + size_of_val(self.pairs)
+    }
+}
+
 /// Which row of a group is rounded, and how it lies.
 #[derive(Clone, Copy)]
 struct Place {

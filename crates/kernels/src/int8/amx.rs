@@ -9,8 +9,9 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::activations::{Row, Rows, TILE};
-use super::layout::{Kind, LANES};
-use super::matrix::Matrix;
+use super::ahead::Ahead;
+use super::layout::{Kind, LANES, LINE};
+use super::matrix::{Matrix, Panel};
 use super::{amx_long, amx_short, share, store};
 use crate::buffer::Buffer;
 use crate::gemm::ViewMut;
@@ -25,6 +26,12 @@ pub(super) const FEWEST: usize = 7;
 const PANELS: usize = 2;
 /// Tiles of rows whose sums are kept at once: 256 KiB with those panels.
 const TILES: usize = 128;
+/// How many stretches ahead weights are asked for. They come from memory, in some hundred nanoseconds.
+const AHEAD: usize = 4;
+/// Bytes of rows that go by while panels change, about half of a level-2 cache; and tiles that are not fewer whatever they
+/// take, so that unpacking stays a small part.
+const RESIDENT: usize = 1 << 20;
+const FEWEST_TILES: usize = 8;
 /// Sums of a tile and a panel.
 pub(super) const SUMS: usize = TILE * LANES;
 
@@ -57,8 +64,9 @@ impl Scratch {
     /// [`available`] has returned true.
     unsafe fn new(shape: Shape, tiles: usize, configuration: &'static Configuration) -> Self {
         let codes = PANELS * shape.stretch * shape.codes / size_of::<f32>();
-        let scales = PANELS * shape.stretch * shape.scales;
-        // Two tiles of rows are multiplied together, although there may be one.
+        // Long blocks' scales are still read while the next ones are unpacked.
+        let scales = 2 * PANELS * shape.stretch * shape.scales;
+        // As many for an even number of tiles.
         let needed = codes + scales + PANELS * TILES.min(tiles).next_multiple_of(2) * SUMS;
         let kept = KEPT.take();
         let memory = if kept.len() < needed { Buffer::zeros(needed) } else { kept };
@@ -84,43 +92,69 @@ impl Drop for Scratch {
 /// # Safety
 /// [`available`] has returned true.
 pub(super) unsafe fn product(y: &ViewMut, rows: &Rows, weights: &Matrix, add: bool) {
-    let (panels, tiles) = (weights.panels(), rows.count().div_ceil(TILE));
-    let shape = match weights.kind() {
-        Kind::Q8_0 | Kind::Q4_0 => Shape {
-            stretch: amx_short::STRETCH.min(weights.blocks()),
-            codes: amx_short::CODE_BYTES,
-            scales: amx_short::SCALES,
-        },
-        Kind::Q4K | Kind::Q6K => Shape {
-            stretch: amx_long::STRETCH.min(weights.blocks()),
-            codes: amx_long::CODE_BYTES,
-            scales: amx_long::SCALES,
-        },
-    };
-    let configuration = if weights.kind().block() == 32 { &amx_short::TILES } else { &amx_long::TILES };
     // SAFETY: the caller's contract.
-    let scratch = || unsafe { Scratch::new(shape, tiles, configuration) };
-    share::run(rayon::current_num_threads(), panels.div_ceil(PANELS), &scratch, &|scratch, item| {
+    unsafe {
+        match rows.count() {
+            0..=8 => product_of::<8>(y, rows, weights, add),
+            _ => product_of::<TILE>(y, rows, weights, add),
+        }
+    }
+}
+
+/// The product of tiles with so many rows.
+///
+/// # Safety
+/// [`available`] has returned true.
+unsafe fn product_of<const ROWS: usize>(y: &ViewMut, rows: &Rows, weights: &Matrix, add: bool) {
+    let (panels, tiles) = (weights.panels(), rows.count().div_ceil(TILE));
+    let (shape, configuration) = match weights.kind().block() {
+        32 => (
+            Shape {
+                stretch: amx_short::STRETCH.min(weights.blocks()),
+                codes: amx_short::CODE_BYTES,
+                scales: amx_short::SCALES,
+            },
+            if ROWS == TILE { &amx_short::TILES } else { &amx_short::EIGHT_ROWS },
+        ),
+        _ => (
+            Shape {
+                stretch: amx_long::STRETCH.min(weights.blocks()),
+                codes: amx_long::CODE_BYTES,
+                scales: amx_long::SCALES,
+            },
+            if ROWS == TILE { &amx_long::TILES } else { &amx_long::EIGHT_ROWS },
+        ),
+    };
+    let chunk = tiles_at_once(rows, tiles);
+    // SAFETY: the caller's contract.
+    let scratch = || unsafe { Scratch::new(shape, chunk, configuration) };
+    // All panels with some tiles of rows before all with the next.
+    let (items, chunks) = (panels.div_ceil(PANELS), tiles.div_ceil(chunk));
+    share::run(rayon::current_num_threads(), chunks * items, &scratch, &|scratch, item| {
+        let (first, panel) = (item / items * chunk, item % items * PANELS);
         let item = Item {
             rows,
             weights,
-            panels: item * PANELS..panels.min((item + 1) * PANELS),
-            tiles: 0..0,
+            panels: panel..panels.min(panel + PANELS),
+            tiles: first..tiles.min(first + chunk),
             shape,
         };
-        for first in (0..tiles).step_by(TILES) {
-            let item = Item { tiles: first..tiles.min(first + TILES), ..item.clone() };
-            // SAFETY: the caller's contract; the scratch is configured and has room for the shape.
-            unsafe {
-                match weights.kind() {
-                    Kind::Q8_0 | Kind::Q4_0 => item.short(scratch),
-                    Kind::Q4K => item.long::<true>(scratch),
-                    Kind::Q6K => item.long::<false>(scratch),
-                }
-                item.store(y, scratch.parts().2, add);
+        // SAFETY: the caller's contract; the scratch is configured and has room for the shape.
+        unsafe {
+            match weights.kind() {
+                Kind::Q8_0 | Kind::Q4_0 => item.short::<ROWS>(scratch),
+                Kind::Q4K => item.long::<true, ROWS>(scratch),
+                Kind::Q6K => item.long::<false, ROWS>(scratch),
             }
+            item.store(y, scratch.parts().2, add);
         }
     });
+}
+
+/// Tiles of rows that meet all panels before others do: so many that a thread's level-2 cache keeps them, and evenly cut.
+fn tiles_at_once(rows: &Rows, tiles: usize) -> usize {
+    let most = (RESIDENT / rows.tile(0).bytes()).clamp(FEWEST_TILES, TILES);
+    tiles.div_ceil(tiles.div_ceil(most)).next_multiple_of(2).min(tiles)
 }
 
 /// Blocks that are unpacked at a time, and what each takes: bytes of codes and places of scales.
@@ -147,28 +181,56 @@ impl Item<'_> {
         self.tiles.len().next_multiple_of(2) * SUMS
     }
 
-    fn stretches(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (stretch, blocks) = (self.shape.stretch, self.weights.blocks());
-        (0..blocks).step_by(stretch).map(move |start| start..blocks.min(start + stretch))
+    fn stretches(&self) -> usize {
+        self.weights.blocks().div_ceil(self.shape.stretch)
     }
 
-    /// The tiles of rows by twos, a single last one twice.
-    fn pairs(&self) -> impl Iterator<Item = (usize, [Row<'_>; 2])> {
-        let last = self.tiles.len() - 1;
-        let tile = |tile: usize| self.rows.tile(self.tiles.start + tile);
-        (0..=last).step_by(2).map(move |at| (at, [tile(at), tile(last.min(at + 1))]))
+    fn stretch(&self, index: usize) -> Range<usize> {
+        let start = index * self.shape.stretch;
+        start..self.weights.blocks().min(start + self.shape.stretch)
+    }
+
+    /// What will be unpacked [`AHEAD`] stretches after this one, asked for at so many times: of each panel codes and scales.
+    fn weights_ahead(&self, stretch: usize, times: usize) -> Ahead<'_, { 2 * PANELS }> {
+        let (kind, stretch) = (self.weights.kind(), stretch + AHEAD);
+        let (items, blocks) = (stretch / self.stretches(), self.stretch(stretch % self.stretches()));
+        let mut parts = [&[][..]; 2 * PANELS];
+        let panels = self.panels.start + items * PANELS..self.weights.panels();
+        for (panel, parts) in panels.zip(parts.chunks_exact_mut(2)) {
+            let Panel { codes, scales } = self.weights.panel(panel);
+            parts[0] = &codes[blocks.start * kind.code_lines() * LINE..blocks.end * kind.code_lines() * LINE];
+            parts[1] = &scales[blocks.start * kind.scale_bytes()..blocks.end * kind.scale_bytes()];
+        }
+        Ahead::new(parts, times)
+    }
+
+    /// Rows of a tile, or after the last one of the first one in the next stretch, asked for at so many times.
+    fn rows_ahead(&self, tile: usize, stretch: usize, times: usize) -> Ahead<'_, 2> {
+        let block = self.weights.kind().block();
+        let (tile, stretch) = if tile < self.tiles.len() { (tile, stretch) } else { (0, stretch + 1) };
+        let mut parts = [&[][..]; 2];
+        if stretch < self.stretches() {
+            let blocks = self.stretch(stretch);
+            let Row { codes, scales, .. } = self.rows.tile(self.tiles.start + tile);
+            let codes = &codes[blocks.start * block * TILE..blocks.end * block * TILE];
+            let scales = &scales[blocks.start * TILE..blocks.end * TILE];
+            parts = [bytemuck::cast_slice(codes), bytemuck::cast_slice(scales)];
+        }
+        Ahead::new(parts, times)
     }
 
     /// # Safety
-    /// The processor has the instructions; the tiles are configured for short blocks; the scratch has room.
+    /// The processor has the instructions; the tiles are configured for short blocks and these rows; the scratch has room.
     #[target_feature(enable = "avx512f,avx512bw,f16c")]
-    unsafe fn short(&self, scratch: &mut Scratch) {
+    unsafe fn short<const ROWS: usize>(&self, scratch: &mut Scratch) {
         let Shape { stretch, codes: code_bytes, scales: places } = self.shape;
         let (codes, scales, sums) = scratch.parts();
         sums[..self.panels.len() * self.sums()].fill(0.0);
-        for blocks in self.stretches() {
-            let to =
-                codes.chunks_exact_mut(stretch * code_bytes).zip(scales.chunks_exact_mut(stretch * places));
+        for index in 0..self.stretches() {
+            let blocks = self.stretch(index);
+            let to = codes
+                .chunks_exact_mut(stretch * code_bytes)
+                .zip(scales[..PANELS * stretch * places].chunks_exact_mut(stretch * places));
             for (panel, (codes, scales)) in self.panels.clone().zip(to) {
                 // SAFETY: the caller's contract.
                 unsafe {
@@ -176,15 +238,22 @@ impl Item<'_> {
                     amx_short::unpack(self.weights.kind(), panel, blocks.clone(), codes, scales);
                 }
             }
-            for (at, pair) in self.pairs() {
-                let both = if at + 1 < self.tiles.len() { 2 } else { 1 };
+            let times = self.panels.len() * (blocks.len() / 2);
+            let mut weights = self.weights_ahead(index, times * self.tiles.len());
+            for at in 0..self.tiles.len() {
+                let mut rows = self.rows_ahead(at + 1, index, times);
                 for panel in 0..self.panels.len() {
                     let codes = codes[panel * stretch * code_bytes..].as_ptr();
                     let scales = scales[panel * stretch * places..].as_ptr();
-                    let sums = &mut sums[panel * self.sums() + at * SUMS..][..both * SUMS];
-                    for (row, sums) in pair.iter().zip(sums.chunks_exact_mut(SUMS)) {
-                        // SAFETY: the caller's contract.
-                        unsafe { amx_short::multiply(*row, blocks.clone(), codes, scales, sums.as_mut_ptr()) }
+                    let sums = sums[panel * self.sums() + at * SUMS..][..SUMS].as_mut_ptr();
+                    let between = || {
+                        rows.ask_near();
+                        weights.ask();
+                    };
+                    let row = self.rows.tile(self.tiles.start + at);
+                    // SAFETY: the caller's contract.
+                    unsafe {
+                        amx_short::multiply::<ROWS>(row, blocks.clone(), codes, scales, sums, between);
                     }
                 }
             }
@@ -192,14 +261,17 @@ impl Item<'_> {
     }
 
     /// # Safety
-    /// The processor has the instructions; the tiles are configured for long blocks; the scratch has room.
+    /// The processor has the instructions; the tiles are configured for long blocks and these rows; the scratch has room.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni,f16c")]
-    unsafe fn long<const MINIMA: bool>(&self, scratch: &mut Scratch) {
+    unsafe fn long<const MINIMA: bool, const ROWS: usize>(&self, scratch: &mut Scratch) {
         let Shape { stretch, codes: code_bytes, scales: places } = self.shape;
         let (codes, scales, sums) = scratch.parts();
         sums[..self.panels.len() * self.sums()].fill(0.0);
-        let mut pipeline = amx_long::Pipeline::new();
-        for blocks in self.stretches() {
+        let mut pipeline = amx_long::Pipeline::<MINIMA, ROWS>::new();
+        for index in 0..self.stretches() {
+            let blocks = self.stretch(index);
+            // Those of the stretch before are still needed.
+            let scales = &mut scales[index % 2 * PANELS * stretch * places..][..PANELS * stretch * places];
             let to =
                 codes.chunks_exact_mut(stretch * code_bytes).zip(scales.chunks_exact_mut(stretch * places));
             for (panel, (codes, scales)) in self.panels.clone().zip(to) {
@@ -209,18 +281,43 @@ impl Item<'_> {
                     amx_long::unpack(self.weights.kind(), panel, blocks.clone(), codes, scales);
                 }
             }
-            for (at, pair) in self.pairs() {
+            let unpacked = |panel: usize, block: usize| amx_long::Unpacked {
+                codes: codes[(panel * stretch + block) * code_bytes..][..code_bytes].as_ptr(),
+                scales: scales[(panel * stretch + block) * places..][..places].as_ptr(),
+            };
+            let places = self.sums();
+            let mut sum =
+                |panel: usize, tile: usize| sums[panel * places + tile * SUMS..][..SUMS].as_mut_ptr();
+            let tile = |tile: usize| self.rows.tile(self.tiles.start + tile);
+            let times = amx_long::STEPS * blocks.len();
+            let two_tiles = self.panels.len() * (self.tiles.len() / 2);
+            let mut weights = self.weights_ahead(index, times * (two_tiles + self.tiles.len() % 2));
+            for at in (0..self.tiles.len()).step_by(2) {
+                let single = at + 1 == self.tiles.len();
+                // Asking for rows too made it slower: they fill the level-1 cache.
+                let mut between = || weights.ask();
+                if single {
+                    for (index, block) in blocks.clone().enumerate() {
+                        let panels = [unpacked(0, index), unpacked(1, index)];
+                        let sums = [sum(0, at), sum(1, at)];
+                        // SAFETY: the caller's contract. Of a second panel that is not there nobody reads the sums.
+                        unsafe { pipeline.add_two_panels(tile(at), block, panels, sums, &mut between) }
+                    }
+                    continue;
+                }
                 for panel in 0..self.panels.len() {
-                    let codes = codes[panel * stretch * code_bytes..].as_ptr();
-                    let scales = scales[panel * stretch * places..].as_ptr();
-                    let sums = sums[panel * self.sums() + at * SUMS..][..2 * SUMS].as_mut_ptr();
-                    // SAFETY: the caller's contract; nothing moves before the pipeline is finished.
-                    unsafe { pipeline.add::<MINIMA>(pair, blocks.clone(), codes, scales, sums) }
+                    for (index, block) in blocks.clone().enumerate() {
+                        let (rows, sums) = ([tile(at), tile(at + 1)], [sum(panel, at), sum(panel, at + 1)]);
+                        // SAFETY: the caller's contract.
+                        unsafe {
+                            pipeline.add_two_tiles(rows, block, unpacked(panel, index), sums, &mut between);
+                        }
+                    }
                 }
             }
-            // SAFETY: as above.
-            unsafe { pipeline.finish::<MINIMA>() }
         }
+        // SAFETY: the caller's contract.
+        unsafe { pipeline.finish() }
     }
 
     /// # Safety

@@ -17,9 +17,14 @@ use super::layout::{Halves, Kind, LANES, LINE, Q4KScales, Q6KScales};
 use super::matrix::Panel;
 /// Sums are in registers 0 to 3, rows in 4 and 5, digits in 6 and 7.
 pub(super) use crate::gemm::amx::ALL_FULL as TILES;
+use crate::gemm::amx::Configuration;
+/// The same for a single tile with no more than eight rows.
+pub(super) static EIGHT_ROWS: Configuration = Configuration::new([64; 8], [8, 8, 8, 8, 8, 16, 16, 16]);
 
 /// Blocks that are unpacked at a time.
 pub(super) const STRETCH: usize = 1;
+/// Tiles deep of 64 values of K in a block.
+pub(super) const STEPS: usize = 4;
 /// Bytes of an unpacked block: for each 64 values of K the lower digits and then the upper ones.
 pub(super) const CODE_BYTES: usize = 2 * 64 * LINE;
 /// What is unpacked of a block's scales, in places of four bytes: scale, minimum, and four lines of pairs of minima.
@@ -173,117 +178,168 @@ unsafe fn put_digits([lower, upper]: [__m512i; 2], codes: *mut i8, line: usize) 
     }
 }
 
-/// What comes of a block: of each of two tiles of rows the lower digits' sums and the upper ones'.
+/// What comes of a block: of each half of the work the lower digits' sums and the upper ones'.
 #[repr(C, align(64))]
 struct Dots([[[i32; SUMS]; 2]; 2]);
 
-/// Blocks on their way: while tiles multiply one, vectors make floats of the one before it.
-pub(super) struct Pipeline {
+/// Blocks on their way: while tiles multiply one, vectors make floats of the one before it. The work has two halves: two tiles
+/// of rows times a panel, or one tile times two panels.
+///
+/// `ROWS` of a tile are there, 8 or all 16.
+pub(super) struct Pipeline<const MINIMA: bool, const ROWS: usize> {
     dots: [Dots; 2],
     /// Which of them is written next.
     next: usize,
-    before: Option<Before>,
+    before: Option<[Half; 2]>,
 }
 
 /// Where what tiles gave last belongs.
 #[derive(Clone, Copy)]
-struct Before {
-    /// Of each tile of rows: a block's sums of parts, and scales.
-    pairs: [*const i16; 2],
-    scales_a: [*const f32; 2],
+struct Half {
+    /// Of the tile of rows: a block's sums of parts, and scales.
+    pairs: *const i16,
+    scales_a: *const f32,
     scales: *const f32,
     sums: *mut f32,
 }
 
-impl Pipeline {
+/// A panel's unpacked block.
+#[derive(Clone, Copy)]
+pub(super) struct Unpacked {
+    pub codes: *const i8,
+    pub scales: *const f32,
+}
+
+impl<const MINIMA: bool, const ROWS: usize> Pipeline<MINIMA, ROWS> {
     pub fn new() -> Self {
         Self { dots: [const { Dots([[[0; SUMS]; 2]; 2]) }; 2], next: 0, before: None }
     }
 
-    /// Adds the products of two tiles of rows and a panel over some blocks, the last of them when the next are added.
+    /// Adds the products of two tiles of rows and a panel over a block to the sums of each, once the next are added.
     ///
     /// # Safety
-    /// Within [`TILES`], with vectors of integers (`avx512vnni`); the rows hold the blocks, `codes` and `scales` what was
-    /// unpacked of them, and all of it and the sums stay where they are until the end of [`Pipeline::finish`].
+    /// Within [`TILES`], with vectors of integers (`avx512vnni`); the rows hold the block, and what was unpacked is of it. All
+    /// but its codes stays where it is until the end of [`Pipeline::finish`], or the next block is added.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub unsafe fn add<const MINIMA: bool>(
+    pub unsafe fn add_two_tiles(
         &mut self,
         rows: [Row; 2],
-        blocks: Range<usize>,
-        codes: *const i8,
-        scales: *const f32,
-        sums: *mut f32,
+        block: usize,
+        panel: Unpacked,
+        sums: [*mut f32; 2],
+        between: impl FnMut(),
     ) {
-        for (index, block) in blocks.enumerate() {
-            let a = rows.map(|row| row.codes[block * 256 * TILE..][..256 * TILE].as_ptr());
-            let codes = codes.wrapping_add(index * CODE_BYTES);
-            let [first, second] = &mut self.dots;
-            let (to, from) = if self.next == 0 { (first, second) } else { (second, first) };
-            // SAFETY: the caller's contract.
-            unsafe {
-                zero();
-                for step in 0..4 {
-                    issue(a.map(|a| a.add(step * 64 * TILE)), codes.add(step * 32 * LINE));
-                    if let Some(before) = self.before {
-                        take::<MINIMA>(before, from, step);
-                    }
-                }
-                store(to);
-            }
-            self.next = 1 - self.next;
-            self.before = Some(Before {
-                pairs: rows.map(|row| row.pairs[block * 8 * TILE..][..8 * TILE].as_ptr()),
-                scales_a: rows.map(|row| row.scales[block * TILE..][..TILE].as_ptr()),
-                scales: scales.wrapping_add(index * SCALES),
-                sums,
+        let a = rows.map(|row| row.codes[block * 256 * TILE..][..256 * TILE].as_ptr());
+        let halves = [half(rows[0], block, panel, sums[0]), half(rows[1], block, panel, sums[1])];
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.add(halves, between, |step| {
+                issue_two_tiles(a.map(|a| a.add(step * 64 * TILE)), panel.codes.add(step * 32 * LINE));
             });
         }
+    }
+
+    /// The same for one tile of rows and two panels.
+    ///
+    /// # Safety
+    /// That of [`Pipeline::add_two_tiles`]; [`EIGHT_ROWS`] if no more are there.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub unsafe fn add_two_panels(
+        &mut self,
+        row: Row,
+        block: usize,
+        panels: [Unpacked; 2],
+        sums: [*mut f32; 2],
+        between: impl FnMut(),
+    ) {
+        let a = row.codes[block * 256 * TILE..][..256 * TILE].as_ptr();
+        let halves = [half(row, block, panels[0], sums[0]), half(row, block, panels[1], sums[1])];
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.add(halves, between, |step| {
+                let b = panels.map(|panel| panel.codes.add(step * 32 * LINE));
+                issue_two_panels(a.add(step * 64 * TILE), b);
+            });
+        }
+    }
+
+    /// # Safety
+    /// That of [`Pipeline::add_two_tiles`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    unsafe fn add(&mut self, halves: [Half; 2], mut between: impl FnMut(), issue: impl Fn(usize)) {
+        let [first, second] = &mut self.dots;
+        let (to, from) = if self.next == 0 { (first, second) } else { (second, first) };
+        // SAFETY: the caller's contract.
+        unsafe {
+            zero();
+            for step in 0..STEPS {
+                issue(step);
+                between();
+                if let Some(before) = self.before {
+                    take::<MINIMA, ROWS>(before, from, step);
+                }
+            }
+            store(to);
+        }
+        self.next = 1 - self.next;
+        self.before = Some(halves);
     }
 
     /// Adds what is left.
     ///
     /// # Safety
-    /// As [`Pipeline::add`].
+    /// That of [`Pipeline::add_two_tiles`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub unsafe fn finish<const MINIMA: bool>(&mut self) {
+    pub unsafe fn finish(&mut self) {
         if let Some(before) = self.before.take() {
-            for step in 0..4 {
+            for step in 0..STEPS {
                 // SAFETY: the caller's contract.
-                unsafe { take::<MINIMA>(before, &self.dots[1 - self.next], step) }
+                unsafe { take::<MINIMA, ROWS>(before, &self.dots[1 - self.next], step) }
             }
         }
     }
 }
 
-/// One link of the chains of eight of the thirty-two rows.
+fn half(row: Row, block: usize, panel: Unpacked, sums: *mut f32) -> Half {
+    Half {
+        pairs: row.pairs[block * 8 * TILE..][..8 * TILE].as_ptr(),
+        scales_a: row.scales[block * TILE..][..TILE].as_ptr(),
+        scales: panel.scales,
+        sums,
+    }
+}
+
+/// One link of the chains of a quarter of the rows.
 ///
 /// # Safety
-/// As [`Pipeline::add`].
+/// That of [`Pipeline::add_two_tiles`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn take<const MINIMA: bool>(before: Before, dots: &Dots, step: usize) {
-    let Before { pairs, scales_a, scales, sums } = before;
-    let (tile, first) = (step / 2, step % 2 * 8);
-    let [lower, upper] = &dots.0[tile];
+unsafe fn take<const MINIMA: bool, const ROWS: usize>(before: [Half; 2], dots: &Dots, step: usize) {
+    let Half { pairs, scales_a, scales, sums } = before[step / 2];
+    let first = step % 2 * (ROWS / 2);
+    let [lower, upper] = &dots.0[step / 2];
     // SAFETY: the caller's contract.
     unsafe {
         let (scale, minimum) = (_mm512_loadu_ps(scales), _mm512_loadu_ps(scales.add(LANES)));
         let minima: [__m512i; 4] =
             std::array::from_fn(|pair| _mm512_loadu_si512(scales.add((2 + pair) * LANES).cast()));
-        for row in first..first + 8 {
+        for row in first..first + ROWS / 2 {
             let lower = _mm512_load_si512(lower.as_ptr().add(row * LANES).cast());
             let upper = _mm512_load_si512(upper.as_ptr().add(row * LANES).cast());
             let upper = if MINIMA { _mm512_slli_epi32::<3>(upper) } else { _mm512_slli_epi32::<8>(upper) };
             let total = _mm512_cvtepi32_ps(_mm512_add_epi32(lower, upper));
-            let to = sums.add((tile * TILE + row) * LANES);
-            let scale_a = _mm512_set1_ps(*scales_a[tile].add(row));
+            let to = sums.add(row * LANES);
+            let scale_a = _mm512_set1_ps(*scales_a.add(row));
             let before = _mm512_loadu_ps(to);
             let after = if MINIMA {
                 let mut least = _mm512_setzero_si512();
                 for (pair, minima) in minima.into_iter().enumerate() {
-                    let both = pairs[tile].add(8 * row + 2 * pair).cast::<i32>().read_unaligned();
+                    let both = pairs.add(8 * row + 2 * pair).cast::<i32>().read_unaligned();
                     least = _mm512_dpwssd_epi32(least, minima, _mm512_set1_epi32(both));
                 }
                 let own = _mm512_mul_ps(total, scale);
@@ -316,7 +372,7 @@ unsafe fn zero() {
 /// # Safety
 /// Within [`TILES`]; the operands can be read.
 #[inline(always)]
-unsafe fn issue(a: [*const i8; 2], b: *const i8) {
+unsafe fn issue_two_tiles(a: [*const i8; 2], b: *const i8) {
     // SAFETY: the caller's contract.
     unsafe {
         asm!(
@@ -331,6 +387,35 @@ unsafe fn issue(a: [*const i8; 2], b: *const i8) {
             first = in(reg) a[0],
             second = in(reg) a[1],
             b = in(reg) b,
+            line = in(reg) 64usize,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Sixty-four values of K of a tile of rows and of both digits of two panels.
+///
+/// # Safety
+/// Within [`TILES`] or [`EIGHT_ROWS`]; the operands can be read.
+#[inline(always)]
+unsafe fn issue_two_panels(a: *const i8, b: [*const i8; 2]) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        asm!(
+            "tileloadd tmm4, [{a} + {line}]",
+            "tileloadd tmm6, [{first} + {line}]",
+            "tdpbsud tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{first} + {line} + 1024]",
+            "tdpbssd tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{second} + {line}]",
+            "tdpbsud tmm2, tmm4, tmm5",
+            "tileloadd tmm6, [{second} + {line} + 1024]",
+            "tdpbssd tmm3, tmm4, tmm6",
+            a = in(reg) a,
+            first = in(reg) b[0],
+            second = in(reg) b[1],
             line = in(reg) 64usize,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,

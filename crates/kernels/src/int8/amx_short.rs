@@ -25,6 +25,8 @@ pub(super) const SCALES: usize = LANES;
 /// Sums in registers 0 and 1, rows of 32 bytes in 4 and 5, eight lines of a panel in 6 and 7.
 pub(super) static TILES: Configuration =
     Configuration::new([64, 64, 64, 64, 32, 32, 64, 64], [16, 16, 16, 16, 16, 16, 8, 8]);
+/// The same for a single tile with no more than eight rows.
+pub(super) static EIGHT_ROWS: Configuration = Configuration::new([64, 64, 64, 64, 32, 32, 64, 64], [8; 8]);
 
 /// # Safety
 /// The processor has the instructions; the slices have room for the blocks.
@@ -71,17 +73,19 @@ pub(super) unsafe fn unpack(
 #[repr(C, align(64))]
 struct Dots([[i32; SUMS]; 2]);
 
-/// Adds the products of a tile of rows and a panel over some blocks.
+/// Adds the products of a tile of rows, of which the first `ROWS` are there, and a panel over some blocks. `between` is called
+/// once for every two of them.
 ///
 /// # Safety
-/// Within [`TILES`]; the row holds the blocks, `b` and `scales_b` what was unpacked of them; there are [`SUMS`] sums.
+/// Within [`TILES`], or [`EIGHT_ROWS`] if no more are there; the row holds the blocks, `b` and `scales_b` what was unpacked of them; there are [`SUMS`] sums.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn multiply(
+pub(super) unsafe fn multiply<const ROWS: usize>(
     row: Row,
     blocks: Range<usize>,
     b: *const i8,
     scales_b: *const f32,
     sums: *mut f32,
+    mut between: impl FnMut(),
 ) {
     let a = row.codes[blocks.start * 32 * TILE..blocks.end * 32 * TILE].as_ptr();
     let scales_a = row.scales[blocks.start * TILE..blocks.end * TILE].as_ptr();
@@ -89,11 +93,12 @@ pub(super) unsafe fn multiply(
     let mut dots = [const { Dots([[0; SUMS]; 2]) }; 2];
     // SAFETY: the caller's contract.
     unsafe {
-        let mut rows: [__m512; TILE] = std::array::from_fn(|row| _mm512_loadu_ps(sums.add(row * LANES)));
+        let mut rows: [__m512; ROWS] = std::array::from_fn(|row| _mm512_loadu_ps(sums.add(row * LANES)));
         let pairs = blocks / 2;
         for pair in 0..pairs {
             let at = 2 * pair;
             issue_two(a.add(at * 512), b.add(at * CODE_BYTES), &mut dots[pair % 2]);
+            between();
             if pair > 0 {
                 for block in at - 2..at {
                     let dots = &dots[(pair - 1) % 2].0[block % 2];
@@ -118,17 +123,22 @@ pub(super) unsafe fn multiply(
     }
 }
 
-/// One link of the chains of sixteen rows.
+/// One link of the rows' chains.
 ///
 /// # Safety
 /// Sixteen scales each.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn take(rows: &mut [__m512; TILE], dots: &[i32; SUMS], scales_a: *const f32, scales_b: *const f32) {
+unsafe fn take<const ROWS: usize>(
+    rows: &mut [__m512; ROWS],
+    dots: &[i32; SUMS],
+    scales_a: *const f32,
+    scales_b: *const f32,
+) {
     // SAFETY: the caller's contract.
     unsafe {
         let scales_b = _mm512_loadu_ps(scales_b);
-        for row in 0..TILE {
+        for row in 0..ROWS {
             let dot = _mm512_cvtepi32_ps(_mm512_load_si512(dots.as_ptr().add(row * LANES).cast()));
             let scale = _mm512_mul_ps(scales_b, _mm512_set1_ps(*scales_a.add(row)));
             rows[row] = _mm512_fmadd_ps(dot, scale, rows[row]);

@@ -189,14 +189,14 @@ fn shapes_around_every_edge() {
             }
         }
     }
-    // K is cut, and rows are more than are multiplied at a time.
+    // K is cut, and rows are more than meet the panels at a time.
     for encoding in ENCODINGS {
         let accumulate = Accumulate::Overwrite;
         check(&Case {
             encoding,
             rows: 20,
             cols: 4352,
-            tokens: 150,
+            tokens: 230,
             gap: 0,
             accumulate,
             extremes: true,
