@@ -1,6 +1,7 @@
 //! The handle that callers hold: it checks requests, hands them to the scheduler's thread and gives back their events.
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,11 +10,14 @@ use std::time::Instant;
 
 use tokenizer::Tokenizer;
 
+use crate::adapters::{Loaded, Registry};
 use crate::constraint::{Grammars, Guide};
 use crate::pages::Pages;
 use crate::scheduler::{Command, Scheduler};
 use crate::sequence::Submission;
-use crate::{Completion, Constraint, Error, Event, Forward, Pooling, Request, Settings, Token, Usage};
+use crate::{
+    AdapterInfo, Completion, Constraint, Error, Event, Forward, Pooling, Request, Settings, Token, Usage,
+};
 
 /// A running engine. Clones share it.
 ///
@@ -30,6 +34,7 @@ struct Inner {
     counters: Arc<Counters>,
     tokenizer: Tokenizer,
     grammars: Grammars,
+    adapters: Registry,
     settings: Settings,
     context: usize,
     seed: u64,
@@ -62,6 +67,8 @@ pub struct Stats {
     pub cache_tokens: usize,
     /// Tokens of cache kept for requests that may begin in the same way, until the room is needed.
     pub kept_tokens: usize,
+    /// Bytes of the adapters in memory, with those that were unloaded and still answer.
+    pub adapter_bytes: usize,
     /// Tokens of prompts that were read.
     pub prompt_tokens: u64,
     /// Tokens of prompts that were found in the cache instead.
@@ -89,7 +96,7 @@ pub struct Events {
 }
 
 impl Engine {
-    /// Starts the scheduler's thread.
+    /// Loads the adapters of the settings and starts the scheduler's thread.
     pub fn start<F: Forward>(
         model: Arc<F>,
         tokenizer: Tokenizer,
@@ -114,6 +121,9 @@ impl Engine {
             return Err(Error::Settings { faults: vec![fault] });
         }
         let context = model.context().min(pages.tokens());
+        let reader = Arc::clone(&model);
+        let adapters = Registry::new(settings.max_adapters, move |folder| reader.adapter(folder));
+        settings.adapters.iter().try_for_each(|(name, folder)| adapters.load(name, folder))?;
         let scheduler = Scheduler::new(
             model,
             tokenizer.clone(),
@@ -134,6 +144,7 @@ impl Engine {
                 closed: AtomicBool::new(false),
                 counters,
                 grammars: Grammars::new(tokenizer.clone()),
+                adapters,
                 tokenizer,
                 settings,
                 context,
@@ -158,6 +169,32 @@ impl Engine {
         &self.inner.settings
     }
 
+    /// Loads the adapter of a folder in peft's format, so that requests can name it. Others are answered meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] for a name that is taken or none, for one adapter too many, and for a folder that cannot be read or
+    /// was made for another model.
+    pub fn load_adapter(&self, name: &str, folder: &Path) -> Result<(), Error> {
+        self.inner.adapters.load(name, folder)
+    }
+
+    /// Takes an adapter's name away: no more requests can name it. Those that did are answered with it, and its memory is
+    /// free once the last of them is done.
+    ///
+    /// # Errors
+    /// [`Error::UnknownAdapter`].
+    pub fn unload_adapter(&self, name: &str) -> Result<(), Error> {
+        let number = self.inner.adapters.unload(name)?.number;
+        // Fails where the thread has ended, and its pages with it.
+        let _ = self.inner.commands.send(Command::Forget(number));
+        Ok(())
+    }
+
+    /// The adapters that requests can name, by name.
+    pub fn adapters(&self) -> Vec<AdapterInfo> {
+        self.inner.adapters.list()
+    }
+
     /// Whether it takes requests: not after it was told to end, nor when its thread has failed.
     pub fn is_running(&self) -> bool {
         let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,6 +211,7 @@ impl Engine {
             waiting: counters.in_flight.load(Ordering::Relaxed).saturating_sub(running),
             cache_tokens: counters.cache_tokens.load(Ordering::Relaxed),
             kept_tokens: counters.kept_tokens.load(Ordering::Relaxed),
+            adapter_bytes: self.inner.adapters.bytes(),
             prompt_tokens: counters.prompt_tokens.load(Ordering::Relaxed),
             cached_tokens: counters.cached_tokens.load(Ordering::Relaxed),
             completion_tokens: counters.completion_tokens.load(Ordering::Relaxed),
@@ -195,14 +233,14 @@ impl Engine {
 
     /// As [`Engine::submit`], with the events sent to `sink`.
     pub fn submit_to(&self, request: Request, sink: Box<dyn Sink>) -> Result<(), Error> {
-        let guide = self.check(&request)?;
+        let checked = self.check(&request)?;
         let limit = self.inner.settings.max_sequences + self.inner.settings.max_queue;
         let in_flight = &self.inner.counters.in_flight;
         let one_more = |count| (count < limit).then_some(count + 1);
         in_flight
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .map_err(|in_flight| Error::QueueFull { in_flight })?;
-        self.enqueue(request, guide, sink)
+        self.enqueue(request, checked, sink)
     }
 
     /// Runs one request to its end, and waits for it.
@@ -244,9 +282,9 @@ impl Engine {
         let alive = Arc::new(());
         for (index, request) in requests.into_iter().enumerate() {
             let sink = Indexed { index, sender: sender.clone(), watch: Arc::downgrade(&alive) };
-            let sent = self.check(&request).and_then(|guide| {
+            let sent = self.check(&request).and_then(|checked| {
                 self.inner.counters.in_flight.fetch_add(1, Ordering::Relaxed);
-                self.enqueue(request, guide, Box::new(sink))
+                self.enqueue(request, checked, Box::new(sink))
             });
             if let Err(error) = sent {
                 open[index] = false;
@@ -296,8 +334,8 @@ impl Engine {
         self.inner.grammars.guide(constraint, &[], false).map(|_| ())
     }
 
-    /// Whether the request can be run at all; and what keeps it to its constraint.
-    fn check(&self, request: &Request) -> Result<Option<Guide>, Error> {
+    /// Whether the request can be run at all; and what it is run with.
+    fn check(&self, request: &Request) -> Result<Checked, Error> {
         let vocab_size = self.inner.tokenizer.vocab_size();
         let prompt_tokens = request.prompt.len();
         if prompt_tokens == 0 {
@@ -323,19 +361,31 @@ impl Engine {
         }
         let guide =
             |constraint| self.inner.grammars.guide(constraint, &request.stop_tokens, request.ignore_end);
-        request.constraint.as_ref().map(guide).transpose()
+        Ok(Checked {
+            guide: request.constraint.as_ref().map(guide).transpose()?,
+            adapter: request.adapter.as_deref().map(|name| self.inner.adapters.get(name)).transpose()?,
+        })
     }
 
     /// The caller has counted the request among those in flight.
-    fn enqueue(&self, request: Request, guide: Option<Guide>, sink: Box<dyn Sink>) -> Result<(), Error> {
+    fn enqueue(&self, request: Request, checked: Checked, sink: Box<dyn Sink>) -> Result<(), Error> {
         if self.inner.closed.load(Ordering::SeqCst) {
             return Err(Error::Stopped);
         }
         let number = self.inner.submitted.fetch_add(1, Ordering::Relaxed);
         let seed = ledger::seed::Seed(self.inner.seed).stream("engine.request", number).next_u64();
-        let submission = Submission { request, guide, sink, seed, submitted: Instant::now() };
+        let Checked { guide, adapter } = checked;
+        let submission = Submission { request, guide, adapter, sink, seed, submitted: Instant::now() };
         self.inner.commands.send(Command::Submit(Box::new(submission))).map_err(|_| Error::Stopped)
     }
+}
+
+/// What a request needs besides itself.
+struct Checked {
+    /// Keeps the answer to its constraint.
+    guide: Option<Guide>,
+    /// What it named.
+    adapter: Option<Arc<Loaded>>,
 }
 
 impl Deref for Events {

@@ -44,6 +44,24 @@ pub enum Error {
         /// What is wrong with it, and where.
         reason: String,
     },
+    /// The request names an adapter that is not loaded.
+    #[error("submit: there is no adapter `{name}`{}", listed(.known))]
+    UnknownAdapter {
+        /// What the request named.
+        name: String,
+        /// The adapters that are loaded.
+        known: Vec<String>,
+    },
+    /// An adapter cannot be loaded.
+    #[error("adapter `{name}`: {reason}")]
+    Adapter {
+        /// Its name.
+        name: String,
+        /// What is wrong with it, with the file and the tensor where a file is at fault.
+        reason: String,
+        /// The remedy.
+        hint: Option<String>,
+    },
     /// As many requests run and wait as the settings allow.
     #[error("submit: the queue is full ({in_flight} requests run or wait)")]
     QueueFull {
@@ -87,6 +105,10 @@ pub enum Error {
     },
 }
 
+fn listed(known: &[String]) -> String {
+    if known.is_empty() { "; none is loaded".into() } else { format!("; loaded are {}", known.join(", ")) }
+}
+
 impl Error {
     /// What to do about it, in one line.
     pub fn hint(&self) -> Option<String> {
@@ -104,6 +126,10 @@ impl Error {
                 "the weights hold NaN or infinity: check the training's loss, or the file they came from"
                     .into(),
             ),
+            Error::UnknownAdapter { .. } => {
+                Some("load it with `--adapter NAME=PATH` or `[engine.adapters]`".into())
+            }
+            Error::Adapter { hint, .. } => hint.clone(),
             Error::VocabularyMismatch { .. } => Some("load the tokenizer from the model's own folder".into()),
             Error::Constraint { .. }
             | Error::InvalidRequest { .. }

@@ -1,7 +1,9 @@
 //! What the engine asks of a model: to read tokens into pages and to score what may come next.
 //! `model::infer::Llama` is one; tests bring smaller ones.
 
-pub use model::infer::{Outputs, Segment, Wanted};
+use std::path::Path;
+
+pub use model::infer::{Adapter, Outputs, Segment, Wanted};
 
 use model::infer::{KvStorage, Llama, Pages, Scratch};
 
@@ -32,6 +34,12 @@ pub trait Forward: Send + Sync + 'static {
 
     /// Room for calls of this model.
     fn scratch(&self) -> Self::Scratch;
+
+    /// Reads an adapter for this model from a folder in peft's format. Fails with [`Error::Adapter`], whose name the caller
+    /// fills in; so does a model that takes none.
+    fn adapter(&self, _folder: &Path) -> Result<Adapter, Error> {
+        Err(Error::Adapter { name: String::new(), reason: "this model takes no adapters".into(), hint: None })
+    }
 
     /// Reads each segment's tokens into its pages, and returns what is wanted of them. Fails with [`Error::Model`].
     fn forward<'s>(
@@ -70,6 +78,16 @@ impl Forward for Llama {
 
     fn scratch(&self) -> Scratch {
         Scratch::default()
+    }
+
+    fn adapter(&self, folder: &Path) -> Result<Adapter, Error> {
+        let read =
+            model::peft::load(folder, self.config()).and_then(|adapters| Llama::adapter(self, &adapters));
+        read.map_err(|error| Error::Adapter {
+            name: String::new(),
+            reason: error.to_string(),
+            hint: error.hint(),
+        })
     }
 
     fn forward<'s>(

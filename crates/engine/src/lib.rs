@@ -5,6 +5,7 @@
 //! prompt is read in bounded chunks, so that the others keep talking. What a request gets depends on the request alone:
 //! the same tokens whether it runs by itself or among a hundred others.
 
+mod adapters;
 pub mod bench;
 mod constraint;
 mod embedding;
@@ -20,11 +21,12 @@ mod scheduler;
 mod sequence;
 mod settings;
 
+pub use crate::adapters::AdapterInfo;
 pub use crate::constraint::Constraint;
 pub use crate::embedding::Pooling;
 pub use crate::engine::{Engine, Events, Sink, Stats};
 pub use crate::error::Error;
-pub use crate::forward::{Forward, Outputs, Segment, Wanted};
+pub use crate::forward::{Adapter, Forward, Outputs, Segment, Wanted};
 pub use crate::request::{
     Alternative, Completion, Event, FinishReason, Request, StopCause, Timing, Token, Usage,
 };

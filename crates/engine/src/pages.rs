@@ -1,7 +1,8 @@
 //! Which page belongs to whom: free pages, pages that running sequences hold, and full pages that are kept after their
 //! sequences ended, in case another prompt begins in the same way. Numbers only; what is in a page is the model's.
 //!
-//! A full page is known by its tokens and the page before it, so by all tokens up to its end. It is known as soon as it is
+//! A full page is known by its tokens and the page before it, so by all tokens up to its end, and by the adapter that they
+//! were read with. It is known as soon as it is
 //! full, and what is known is never written again, so any number of sequences can hold it.
 //!
 //! What holds at any time: a page is free, kept or held; the page before one that is known is known; and free and kept
@@ -39,6 +40,8 @@ struct Page {
 /// What identifies a full page.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Content {
+    /// What the tokens were read with: the number of an adapter, or the model as it is.
+    adapter: Option<u64>,
     /// The page before it, of the first none. It stays what it is as long as this one is known.
     before: Option<u32>,
     tokens: Box<[u32]>,
@@ -47,6 +50,8 @@ struct Content {
 /// What one sequence holds of the pages.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
+    /// What its sequence is read with.
+    adapter: Option<u64>,
     /// Its pages in order.
     pub(crate) pages: Vec<u32>,
     /// Pages that it may still take.
@@ -75,9 +80,10 @@ impl Pages {
     }
 
     /// Sets aside room for `most` tokens, of which the first are the prompt's; `None` where there is not enough. Known
-    /// pages at the prompt's beginning are held at once, so that they cannot be lost.
-    pub(crate) fn admit(&mut self, prompt: &[u32], most: usize) -> Option<Table> {
-        let mut table = Table { promised: most.div_ceil(self.tokens), ..Table::default() };
+    /// pages at the prompt's beginning are held at once, so that they cannot be lost. `adapter` is what the sequence will be
+    /// read with: no page of another is ever its own.
+    pub(crate) fn admit(&mut self, adapter: Option<u64>, prompt: &[u32], most: usize) -> Option<Table> {
+        let mut table = Table { adapter, promised: most.div_ceil(self.tokens), ..Table::default() };
         self.promised += table.promised;
         self.adopt(&mut table, prompt);
         if self.free.len() + self.kept.len() < self.promised {
@@ -158,6 +164,22 @@ impl Pages {
         }
     }
 
+    /// Gives up what is kept of an adapter that no request can name any more. What its last sequences still hold they have
+    /// to themselves.
+    pub(crate) fn forget(&mut self, adapter: u64) {
+        let Pages { pages, known, kept, free, .. } = self;
+        // What follows a kept page is kept too, and of the same adapter: nothing known is left without what was before it.
+        kept.retain(|_, &mut page| {
+            let content = &mut pages[page as usize].content;
+            let stays = content.as_ref().is_none_or(|content| content.adapter != Some(adapter));
+            if !stays && let Some(content) = content.take() {
+                known.remove(&content);
+                free.push(page);
+            }
+            stays
+        });
+    }
+
     /// Tokens that running sequences hold or were promised; those of a shared page count once.
     pub(crate) fn reserved_tokens(&self) -> usize {
         (self.held() + self.promised) * self.tokens
@@ -175,7 +197,7 @@ impl Pages {
     /// What the page after a table's known ones would be known by.
     fn content(&self, table: &Table, tokens: &[u32]) -> Content {
         let before = table.known.checked_sub(1).map(|last| table.pages[last]);
-        Content { before, tokens: tokens.into() }
+        Content { adapter: table.adapter, before, tokens: tokens.into() }
     }
 
     fn hold(&mut self, page: u32) {

@@ -27,6 +27,8 @@ pub struct Request {
     /// What the answer must be. The scores of tokens that it rules out are taken away after the penalties and the bias,
     /// before the temperature; log-probabilities are the model's own, before that.
     pub constraint: Option<Constraint>,
+    /// The adapter that answers, by its name; without one the model as it is.
+    pub adapter: Option<String>,
     /// Asks for a vector of the prompt instead of an answer.
     pub embedding: Option<Pooling>,
 }

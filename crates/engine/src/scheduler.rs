@@ -21,6 +21,8 @@ use crate::{Event, FinishReason, Forward, Segment, Settings, Timing, Usage, Want
 
 pub(crate) enum Command {
     Submit(Box<Submission>),
+    /// No request can name the adapter of this number any more.
+    Forget(u64),
     Finish,
     Abort,
 }
@@ -89,6 +91,10 @@ impl<F: Forward> Scheduler<F> {
             };
             match command {
                 Ok(Command::Submit(submission)) => self.waiting.push_back(submission),
+                Ok(Command::Forget(adapter)) => {
+                    self.pages.forget(adapter);
+                    self.publish();
+                }
                 Ok(Command::Finish) => self.closing = true,
                 Ok(Command::Abort) => {
                     self.cancel_all();
@@ -139,6 +145,9 @@ impl<F: Forward> Scheduler<F> {
         for sequence in self.running.extract_if(.., |sequence| ended(sequence)) {
             count_end(&self.counters, Some(&sequence));
             self.pages.release(sequence.table);
+            if let Some(adapter) = sequence.adapter.filter(|adapter| adapter.is_unloaded()) {
+                self.pages.forget(adapter.number);
+            }
         }
         self.publish();
     }
@@ -158,7 +167,8 @@ impl<F: Forward> Scheduler<F> {
             let most = if next.request.embedding.is_some() { 0 } else { most };
             // The last token that is generated is never read.
             let known = if reads_all(&next.request) { &[] } else { &prompt[..] };
-            let Some(table) = self.pages.admit(known, prompt.len() + most.max(1) - 1) else { break };
+            let adapter = next.adapter.as_ref().map(|adapter| adapter.number);
+            let Some(table) = self.pages.admit(adapter, known, prompt.len() + most.max(1) - 1) else { break };
             let Some(submission) = self.waiting.pop_front() else { break };
             let mut sequence = Sequence::new(*submission, &self.tokenizer, table, most);
             sequence.skip_known(&self.pages, &self.counters);
@@ -176,8 +186,14 @@ impl<F: Forward> Scheduler<F> {
         let segments: Vec<Segment> = stepped
             .iter()
             .map(|&Stepped { index, count, wanted, .. }| {
-                let Sequence { tokens, read, table, .. } = &self.running[index];
-                Segment { tokens: &tokens[*read..*read + count], first: *read, pages: &table.pages, wanted }
+                let Sequence { tokens, read, table, adapter, .. } = &self.running[index];
+                Segment {
+                    tokens: &tokens[*read..*read + count],
+                    first: *read,
+                    pages: &table.pages,
+                    wanted,
+                    adapter: adapter.as_ref().map(|adapter| &adapter.adapter),
+                }
             })
             .collect();
         match self.model.forward(&mut self.memory, &segments, &mut self.scratch) {

@@ -1,11 +1,13 @@
 //! A request that runs: its tokens, how far they are read, and what is shown of its answer. When it is read, and in whose
 //! company, the scheduler decides.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokenizer::{StreamDecoder, Tokenizer};
 
+use crate::adapters::Loaded;
 use crate::constraint::Guide;
 use crate::embedding::{Pooled, Pooling};
 use crate::emit::Emitter;
@@ -20,6 +22,8 @@ pub(crate) struct Submission {
     pub(crate) request: Request,
     /// Keeps the answer to the request's constraint.
     pub(crate) guide: Option<Guide>,
+    /// What the request named, held from then on.
+    pub(crate) adapter: Option<Arc<Loaded>>,
     pub(crate) sink: Box<dyn Sink>,
     /// For a request that brings no seed.
     pub(crate) seed: u64,
@@ -30,6 +34,7 @@ pub(crate) struct Submission {
 pub(crate) struct Sequence {
     pub(crate) request: Request,
     pub(crate) sink: Box<dyn Sink>,
+    pub(crate) adapter: Option<Arc<Loaded>>,
     pub(crate) table: Table,
     /// Prompt and answer so far.
     pub(crate) tokens: Vec<u32>,
@@ -55,7 +60,7 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     pub(crate) fn new(submission: Submission, tokenizer: &Tokenizer, table: Table, most: usize) -> Self {
-        let Submission { mut request, guide, sink, seed, submitted } = submission;
+        let Submission { mut request, guide, adapter, sink, seed, submitted } = submission;
         let tokens = std::mem::take(&mut request.prompt);
         let sampler = Sampler::new(request.sampling.clone(), request.logprobs, &tokens, seed).guided(guide);
         let prompt = request.prompt_logprobs.map(|count| PromptScores::new(&tokens, count, tokenizer));
@@ -67,6 +72,7 @@ impl Sequence {
             decoder: StreamDecoder::new(tokenizer),
             request,
             sink,
+            adapter,
             table,
             tokens,
             read: 0,
@@ -96,7 +102,9 @@ impl Sequence {
     /// Whether the next page of the prompt is one that an older sequence is reading.
     pub(crate) fn waits_for(&self, older: &Sequence, page: usize) -> bool {
         let end = self.read + page;
+        let adapter = |sequence: &Sequence| sequence.adapter.as_ref().map(|adapter| adapter.number);
         self.read.is_multiple_of(page)
+            && adapter(self) == adapter(older)
             && end < self.prompt_tokens
             && end <= older.prompt_tokens
             && older.read < end

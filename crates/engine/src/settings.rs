@@ -1,5 +1,8 @@
 //! How much the engine takes on at once: the `[engine]` section of a recipe.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -24,6 +27,10 @@ pub struct Settings {
     pub prefill_chunk: usize,
     /// Seed for requests that bring none. Absent: drawn from the system, so no two runs are alike.
     pub seed: Option<u64>,
+    /// Adapters that may be loaded at once; each takes the memory of its parameters.
+    pub max_adapters: usize,
+    /// Adapters that requests may name, each with its folder in peft's format.
+    pub adapters: BTreeMap<String, PathBuf>,
 }
 
 /// What keys and values are kept as.
@@ -51,6 +58,8 @@ impl Default for Settings {
             kv_cache: KvCache::Exact,
             prefill_chunk: 256,
             seed: None,
+            max_adapters: 64,
+            adapters: BTreeMap::new(),
         }
     }
 }

@@ -33,20 +33,23 @@ impl Pages {
 /// One thing that happens.
 #[derive(Debug, Clone)]
 enum Act {
-    /// A request comes: a prompt from a small alphabet, so that beginnings agree, and most tokens to follow.
-    Admit(Vec<u32>, usize),
+    /// A request comes: its adapter, a prompt from a small alphabet, so that beginnings agree, and most tokens to follow.
+    Admit(Option<u64>, Vec<u32>, usize),
     /// The sequence of this number, of those that run, reads so many tokens.
     Read(usize, usize),
     /// It ends, for whatever reason.
     End(usize),
+    /// No request will name this adapter again, as far as the pages know.
+    Forget(u64),
 }
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        (prop::collection::vec(0u32..2, 1..24), 0usize..12)
-            .prop_map(|(prompt, more)| Act::Admit(prompt, more)),
+        (prop::option::of(0u64..2), prop::collection::vec(0u32..2, 1..24), 0usize..12)
+            .prop_map(|(adapter, prompt, more)| Act::Admit(adapter, prompt, more)),
         (0usize..8, 1usize..9).prop_map(|(which, count)| Act::Read(which, count)),
         (0usize..8).prop_map(Act::End),
+        (0u64..2).prop_map(Act::Forget),
     ]
 }
 
@@ -54,20 +57,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// Whatever comes and goes in whatever order, every page is in one place, nothing runs out of room, and the pages of a
-    /// sequence hold its own tokens.
+    /// sequence hold its own tokens, read with its own adapter.
     #[test]
     fn pages_are_never_lost_nor_anothers(acts in prop::collection::vec(act(), 1..120), count in 4usize..14) {
         const TOKENS: usize = 4;
         let mut pages = Pages::new(TOKENS, count);
         // What was written to each place of each page.
-        let mut memory = vec![[u32::MAX; TOKENS]; count];
+        let mut memory = vec![[(None, u32::MAX); TOKENS]; count];
         let mut running: Vec<(Table, Vec<u32>)> = Vec::new();
         let mut state: Vec<(usize, usize)> = Vec::new();
         for act in acts {
             match act {
-                Act::Admit(prompt, more) => {
+                Act::Admit(adapter, prompt, more) => {
                     let most = prompt.len() + more;
-                    if let Some(table) = pages.admit(&prompt, most) {
+                    if let Some(table) = pages.admit(adapter, &prompt, most) {
                         let read = pages.known_tokens(&table);
                         prop_assert!(read < prompt.len());
                         // What follows the prompt is made up as a model would: by the prompt alone.
@@ -88,7 +91,8 @@ proptest! {
                     let end = (*read + step).min(tokens.len());
                     pages.make_room(table, end);
                     for place in *read..end {
-                        memory[table.pages[place / TOKENS] as usize][place % TOKENS] = tokens[place];
+                        memory[table.pages[place / TOKENS] as usize][place % TOKENS] =
+                            (table.adapter, tokens[place]);
                     }
                     *read = end;
                     pages.learn(table, &tokens[..end]);
@@ -98,12 +102,21 @@ proptest! {
                     state.remove(which);
                     pages.release(table);
                 }
+                Act::Forget(adapter) => {
+                    pages.forget(adapter);
+                    let of_adapter = |page: &u32| {
+                        let content = &pages.pages[*page as usize].content;
+                        content.as_ref().is_some_and(|content| content.adapter == Some(adapter))
+                    };
+                    prop_assert!(!pages.kept.values().any(of_adapter), "pages of an adapter that is gone are kept");
+                }
                 Act::Read(..) | Act::End(..) => {}
             }
             pages.check(&running);
             for ((table, tokens), (read, _)) in running.iter().zip(&state) {
                 for (place, &token) in tokens[..*read].iter().enumerate() {
-                    prop_assert_eq!(memory[table.pages[place / TOKENS] as usize][place % TOKENS], token);
+                    let found = memory[table.pages[place / TOKENS] as usize][place % TOKENS];
+                    prop_assert_eq!(found, (table.adapter, token));
                 }
             }
         }
@@ -112,7 +125,7 @@ proptest! {
         }
         pages.check(&[]);
         // All of it can be had again.
-        let mut table = pages.admit(&[7], count * TOKENS).unwrap();
+        let mut table = pages.admit(None, &[7], count * TOKENS).unwrap();
         pages.make_room(&mut table, count * TOKENS);
         pages.check(&[(table, vec![])]);
     }
@@ -122,7 +135,7 @@ proptest! {
 fn the_page_that_was_let_go_first_is_given_up_first_and_ends_before_beginnings() {
     let mut pages = Pages::new(2, 4);
     let mut read = |tokens: &[u32]| {
-        let mut table = pages.admit(tokens, tokens.len()).unwrap();
+        let mut table = pages.admit(None, tokens, tokens.len()).unwrap();
         let known = pages.known_tokens(&table);
         pages.make_room(&mut table, tokens.len());
         pages.learn(&mut table, tokens);
@@ -135,4 +148,25 @@ fn the_page_that_was_let_go_first_is_given_up_first_and_ends_before_beginnings()
     assert_eq!(read(&[1, 1, 5, 5]), 2);
     assert_eq!(read(&[1, 1, 2, 2]), 2);
     assert_eq!(read(&[3, 3, 4, 4, 9]), 2);
+}
+
+#[test]
+fn what_one_adapter_read_is_nothing_to_another() {
+    let mut pages = Pages::new(2, 8);
+    let mut read = |adapter: Option<u64>, forget: Option<u64>| {
+        forget.into_iter().for_each(|adapter| pages.forget(adapter));
+        let tokens = [1, 1, 2, 2, 3];
+        let mut table = pages.admit(adapter, &tokens, tokens.len()).unwrap();
+        let known = pages.known_tokens(&table);
+        pages.make_room(&mut table, tokens.len());
+        pages.learn(&mut table, &tokens);
+        pages.release(table);
+        (known, pages.kept_tokens())
+    };
+    assert_eq!(read(None, None), (0, 4));
+    assert_eq!(read(Some(0), None), (0, 8));
+    assert_eq!(read(Some(1), None), (0, 12));
+    assert_eq!([read(None, None), read(Some(0), None), read(Some(1), None)], [(4, 12); 3]);
+    assert_eq!(read(None, Some(0)), (4, 8));
+    assert_eq!(read(Some(0), None), (0, 12));
 }

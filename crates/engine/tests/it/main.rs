@@ -1,5 +1,6 @@
 //! The engine from outside, over models of a few lines.
 
+mod adapters;
 mod answers;
 mod bench;
 mod bounds;

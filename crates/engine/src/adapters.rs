@@ -1,0 +1,151 @@
+//! The adapters that requests may name: loaded at the start or while others run, each held by its requests until the last of
+//! them is done.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use model::infer::Adapter;
+
+use crate::Error;
+
+/// Longest name of an adapter, in bytes.
+const MAX_NAME: usize = 256;
+
+/// An adapter that an engine holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterInfo {
+    /// What requests call it.
+    pub name: String,
+    /// Where it was read.
+    pub folder: PathBuf,
+    /// What it takes of the memory.
+    pub bytes: usize,
+    /// When it was loaded, in seconds since 1970 (UTC).
+    pub loaded: u64,
+}
+
+/// One that was loaded. Who holds it may use it, whatever has become of its name.
+pub(crate) struct Loaded {
+    pub(crate) adapter: Adapter,
+    /// No other loading has this number, though it be of the same name or the same folder: what was computed with the one says
+    /// nothing about the other.
+    pub(crate) number: u64,
+    /// Its name is gone: no more requests will come.
+    unloaded: AtomicBool,
+    info: AdapterInfo,
+}
+
+impl Loaded {
+    pub(crate) fn is_unloaded(&self) -> bool {
+        self.unloaded.load(Ordering::SeqCst)
+    }
+}
+
+/// All of them, by name.
+pub(crate) struct Registry {
+    read: Box<Read>,
+    most: usize,
+    names: Mutex<Names>,
+    count: AtomicU64,
+}
+
+#[derive(Default)]
+struct Names {
+    loaded: BTreeMap<String, Arc<Loaded>>,
+    /// Unloaded ones, which requests may still hold.
+    leaving: Vec<Weak<Loaded>>,
+}
+
+type Read = dyn Fn(&Path) -> Result<Adapter, Error> + Send + Sync;
+
+impl Registry {
+    /// Takes up to `most` adapters, which `read` finds in their folders.
+    pub(crate) fn new(
+        most: usize,
+        read: impl Fn(&Path) -> Result<Adapter, Error> + Send + Sync + 'static,
+    ) -> Self {
+        Registry { read: Box::new(read), most, names: Mutex::default(), count: AtomicU64::new(0) }
+    }
+
+    /// Reads a folder, which takes its time, while others are used.
+    pub(crate) fn load(&self, name: &str, folder: &Path) -> Result<(), Error> {
+        let refused = |reason: &str, hint: &str| Error::Adapter {
+            name: name.into(),
+            reason: reason.into(),
+            hint: Some(hint.into()),
+        };
+        if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
+            return Err(refused("is no name for one", "choose a short name without control characters"));
+        }
+        // Asked twice: before the work, and again once it is done, for another may have come meanwhile.
+        let check = |loaded: &BTreeMap<String, Arc<Loaded>>| {
+            if loaded.contains_key(name) {
+                return Err(refused("is loaded already", "unload it first, or choose another name"));
+            }
+            if loaded.len() >= self.most {
+                let reason = format!("would be one more than the {} that may be loaded", self.most);
+                return Err(refused(&reason, "unload another first, or raise `max_adapters`"));
+            }
+            Ok(())
+        };
+        check(&self.lock().loaded)?;
+        let adapter = (self.read)(folder).map_err(|error| match error {
+            Error::Adapter { reason, hint, .. } => Error::Adapter { name: name.into(), reason, hint },
+            other => other,
+        })?;
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+        let info = AdapterInfo {
+            name: name.into(),
+            folder: folder.into(),
+            bytes: adapter.bytes(),
+            loaded: since.map_or(0, |since| since.as_secs()),
+        };
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let mut names = self.lock();
+        check(&names.loaded)?;
+        names.loaded.insert(
+            name.into(),
+            Arc::new(Loaded { adapter, number, unloaded: AtomicBool::new(false), info }),
+        );
+        Ok(())
+    }
+
+    /// Takes the name away. Requests that hold the adapter keep it.
+    pub(crate) fn unload(&self, name: &str) -> Result<Arc<Loaded>, Error> {
+        let mut names = self.lock();
+        let removed = names.loaded.remove(name).ok_or_else(|| names.unknown(name))?;
+        removed.unloaded.store(true, Ordering::SeqCst);
+        names.leaving.retain(|one| one.strong_count() > 0);
+        names.leaving.push(Arc::downgrade(&removed));
+        Ok(removed)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Result<Arc<Loaded>, Error> {
+        let names = self.lock();
+        names.loaded.get(name).cloned().ok_or_else(|| names.unknown(name))
+    }
+
+    pub(crate) fn list(&self) -> Vec<AdapterInfo> {
+        self.lock().loaded.values().map(|loaded| loaded.info.clone()).collect()
+    }
+
+    /// Bytes of all adapters in memory: also of those that were unloaded and still answer.
+    pub(crate) fn bytes(&self) -> usize {
+        let names = self.lock();
+        let leaving = names.leaving.iter().filter_map(Weak::upgrade).map(|one| one.info.bytes);
+        names.loaded.values().map(|one| one.info.bytes).chain(leaving).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Names> {
+        // Nothing that holds it can leave it half changed.
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Names {
+    fn unknown(&self, name: &str) -> Error {
+        Error::UnknownAdapter { name: name.into(), known: self.loaded.keys().cloned().collect() }
+    }
+}
