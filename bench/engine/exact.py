@@ -124,7 +124,8 @@ class Server:
 
 class Ours(Server):
     def __init__(self, alti, model):
-        super().__init__([alti, "serve", model, "--name", "model", "--listen", "127.0.0.1:PORT", "--log-format", "none"],
+        super().__init__([alti, "serve", model, "--name", "model", "--listen", "127.0.0.1:PORT", "--log-format", "none",
+                          "--set", 'engine.precision="f32"'],
                          "/readyz")
 
     def write(self, prompt, count):

@@ -18,8 +18,9 @@ use crate::{errors, interrupt, open};
 /// `alti chat`.
 pub fn chat(args: &Chat, shown: &Shown) -> Result<(), Error> {
     let found = open::find(&args.run)?;
-    let (llama, tokenizer) = open::load(&found, shown)?;
-    let engine = Engine::start(llama, tokenizer, open::engine_settings(&found, &args.set)?)?;
+    let settings = open::engine_settings(&found, &args.set)?;
+    let (llama, tokenizer) = open::load(&found, settings.precision, shown)?;
+    let engine = Engine::start(llama, tokenizer, settings)?;
     interrupt::listen("");
     let mut talk = Talk::new(engine, args.system.clone(), args.sampling);
     if let Some(prompt) = &args.prompt {

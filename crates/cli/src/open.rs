@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use hub::{Cache, Repository, Revision};
 use kernels::gemm::Precision;
+use kernels::isa;
+use kernels::quant::Encoding;
 use ledger::progress::Progress;
-use model::formats::{self, Format};
+use model::formats::{self, Format, Stored};
 use model::infer::Llama;
 use tokenizer::Tokenizer;
 
@@ -156,7 +158,11 @@ pub fn pulled_name(path: &Path) -> Option<String> {
 }
 
 /// Reads the model and its tokenizer.
-pub fn load(found: &Found, progress: &dyn Progress) -> Result<(Arc<Llama>, Tokenizer), Error> {
+pub fn load(
+    found: &Found,
+    precision: engine::Precision,
+    progress: &dyn Progress,
+) -> Result<(Arc<Llama>, Tokenizer), Error> {
     let checkpoint = formats::open(&found.folder)?;
     let tokenizer = match checkpoint.format() {
         Format::HuggingFace => Tokenizer::load(&found.folder)?,
@@ -166,7 +172,21 @@ pub fn load(found: &Found, progress: &dyn Progress) -> Result<(Arc<Llama>, Token
         progress.warn("this is the base model: it continues text but was not tuned to answer");
     }
     let context = checkpoint.config().max_seq_len;
-    Ok((Arc::new(Llama::open(&checkpoint, Precision::F32, context)?), tokenizer))
+    let precision = resolve(precision, checkpoint.stored(), isa::bf16_pays());
+    Ok((Arc::new(Llama::open(&checkpoint, precision, context)?), tokenizer))
+}
+
+/// What the kernels are asked for; `bf16_pays` on this processor.
+fn resolve(wanted: engine::Precision, stored: &[Stored], bf16_pays: bool) -> Precision {
+    // Norms are f32 in GGUF files, whatever the rest is.
+    let matrices = || stored.iter().filter(|tensor| tensor.shape.len() > 1);
+    let halves = |tensor: &Stored| matches!(tensor.encoding, Encoding::Bf16 | Encoding::F16);
+    match wanted {
+        engine::Precision::F32 => Precision::F32,
+        engine::Precision::Bf16 => Precision::Bf16,
+        engine::Precision::Auto if bf16_pays && matrices().all(halves) => Precision::Bf16,
+        engine::Precision::Auto => Precision::F32,
+    }
 }
 
 /// The section `[engine]` of [`recipe`].
@@ -195,6 +215,31 @@ pub fn tokenizer(path: &Path) -> Result<Tokenizer, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_halves_are_multiplied_in_bf16_where_that_is_faster() {
+        use engine::Precision::{Auto, Bf16, F32};
+        let tensor = |encoding, shape: &[usize]| Stored {
+            name: "t".into(),
+            shape: shape.to_vec(),
+            encoding,
+            file: 0,
+            bytes: 0..0,
+        };
+        let norm = || tensor(Encoding::F32, &[8]);
+        let of = |encodings: &[Encoding]| -> Vec<Stored> {
+            encodings.iter().map(|&encoding| tensor(encoding, &[8, 8])).chain([norm()]).collect()
+        };
+        let halves = of(&[Encoding::Bf16, Encoding::F16]);
+        assert_eq!(resolve(Auto, &halves, true), Precision::Bf16);
+        assert_eq!(resolve(Auto, &halves, false), Precision::F32);
+        assert_eq!(resolve(F32, &halves, true), Precision::F32);
+        for other in [Encoding::F32, Encoding::Q8_0] {
+            let mixed = of(&[Encoding::Bf16, other]);
+            assert_eq!(resolve(Auto, &mixed, true), Precision::F32);
+            assert_eq!(resolve(Bf16, &mixed, false), Precision::Bf16);
+        }
+    }
 
     #[test]
     fn runs_and_model_folders_are_found() {

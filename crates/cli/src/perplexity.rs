@@ -1,5 +1,5 @@
 //! `alti eval perplexity`: how well models foretell held-out text, and how far each is from the first. Models are opened
-//! as `alti chat` and `alti serve` open them, so that what is measured is what is served.
+//! as `alti chat` and `alti serve` open them, but that what is not in blocks of integers is multiplied in f32.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,7 +60,8 @@ pub fn perplexity(args: &EvalPerplexity, shown: &Shown) -> Result<(), Error> {
 fn load(path: &Path, shown: &Shown) -> Result<(Subject, Tokenizer), Error> {
     let found = open::find(path)?;
     let size = size_of_model(&model::formats::open(&found.folder)?);
-    let (llama, tokenizer) = open::load(&found, shown)?;
+    // What the file lost is to be measured, not what this processor's bf16 adds to it.
+    let (llama, tokenizer) = open::load(&found, engine::Precision::F32, shown)?;
     Ok((Subject { name: path.display().to_string(), size, llama }, tokenizer))
 }
 

@@ -33,7 +33,7 @@ pub fn serve(args: &Serve, shown: &Shown) -> Result<(), Error> {
     })?;
     let address = listener.local_addr().unwrap_or(args.listen);
     let server = serve::Server::start(listener, settings.clone())?;
-    let (llama, tokenizer) = open::load(&found, shown)?;
+    let (llama, tokenizer) = open::load(&found, recipe.engine.precision, shown)?;
     let engine = Engine::start(llama, tokenizer, recipe.engine)?;
     let name = args.name.clone().unwrap_or(found.name);
     let made = std::fs::metadata(found.folder.join("config.json")).and_then(|m| m.modified()).ok();

@@ -31,4 +31,4 @@ pub use crate::request::{
     Alternative, Completion, Event, FinishReason, Request, StopCause, Timing, Token, Usage,
 };
 pub use crate::sampling::Sampling;
-pub use crate::settings::{KvCache, Settings};
+pub use crate::settings::{KvCache, Precision, Settings};

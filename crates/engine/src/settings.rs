@@ -22,6 +22,9 @@ pub struct Settings {
     pub max_cache_tokens: usize,
     /// What keys and values are kept as.
     pub kv_cache: KvCache,
+    /// What whoever opens the model multiplies its matrices in; an engine takes a model as it is. Matrices in blocks of
+    /// integers are multiplied in integers whatever it says.
+    pub precision: Precision,
     /// Prompt tokens read in one step, of all sequences together: the longest pause that a new prompt can cause to the
     /// answers that are being written.
     pub prefill_chunk: usize,
@@ -31,6 +34,19 @@ pub struct Settings {
     pub max_adapters: usize,
     /// Adapters that requests may name, each with its folder in peft's format.
     pub adapters: BTreeMap<String, PathBuf>,
+}
+
+/// The arithmetic of a model's matrix products; sums are f32 in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// bf16 where the model's file holds bf16 or f16 and the processor multiplies bf16 faster than f32, else f32.
+    #[default]
+    Auto,
+    /// f32: the scores of a model that computes in f32, whatever its file holds.
+    F32,
+    /// bf16 factors: half the memory, and activations are rounded to 8 bits of fraction before each product.
+    Bf16,
 }
 
 /// What keys and values are kept as.
@@ -56,6 +72,7 @@ impl Default for Settings {
             max_queue: 256,
             max_cache_tokens: 131_072,
             kv_cache: KvCache::Exact,
+            precision: Precision::Auto,
             prefill_chunk: 256,
             seed: None,
             max_adapters: 64,

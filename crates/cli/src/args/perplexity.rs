@@ -20,7 +20,7 @@ pub enum EvalWhat {
         token, perplexity and bits a byte; for each model of --against also the ratio of its perplexity to the \
         first's, the mean Kullback-Leibler divergence of its predictions from the first's, the divergence that 99% of \
         the tokens stay below, and how often both hold the same token for the most likely. Models are opened as chat \
-        and serve open them, all at once.",
+        and serve open them, all at once; what is not in blocks of integers is multiplied in f32.",
     after_long_help = "Examples:\n  \
         alti eval perplexity runs/tiny --source runs/tiny\n  \
         alti eval perplexity llama-f32.gguf --against llama-q8_0.gguf llama-q4_k_m.gguf --source held-out.txt\n  \

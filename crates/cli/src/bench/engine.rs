@@ -48,7 +48,7 @@ pub fn engine(args: &args::BenchEngine, shown: &Shown) -> Result<(), Error> {
     })?;
     let found = open::find(&args.run)?;
     let settings = open::engine_settings(&found, &args.set)?;
-    let (llama, tokenizer) = open::load(&found, shown)?;
+    let (llama, tokenizer) = open::load(&found, settings.precision, shown)?;
     let engine = Engine::start(Arc::clone(&llama), tokenizer, settings.clone())?;
     let streams: Vec<usize> = args.streams.iter().map(|&streams| usize::from(streams)).collect();
     let measured = engine::bench::run(
