@@ -19,8 +19,7 @@ use crate::{errors, interrupt, open};
 pub fn chat(args: &Chat, shown: &Shown) -> Result<(), Error> {
     let found = open::find(&args.run)?;
     let settings = open::engine_settings(&found, &args.set)?;
-    let (llama, tokenizer) = open::load(&found, settings.precision, shown)?;
-    let engine = Engine::start(llama, tokenizer, settings)?;
+    let engine = open::engine(open::load(&found, settings.precision, shown)?, settings, shown)?;
     interrupt::listen("");
     let mut talk = Talk::new(engine, args.system.clone(), args.sampling);
     if let Some(prompt) = &args.prompt {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::{Engine, Speculative};
 use hub::{Cache, Repository, Revision};
 use kernels::gemm::Precision;
 use kernels::isa;
@@ -187,6 +188,22 @@ fn resolve(wanted: engine::Precision, stored: &[Stored], bf16_pays: bool) -> Pre
         engine::Precision::Auto if bf16_pays && matrices().all(halves) => Precision::Bf16,
         engine::Precision::Auto => Precision::F32,
     }
+}
+
+/// Starts an engine over a model, with the model that is to guess for it where the settings name one.
+///
+/// # Errors
+/// A draft model that cannot be opened or has another vocabulary, or what [`Engine::start`] refuses.
+pub fn engine(
+    (llama, tokenizer): (Arc<Llama>, Tokenizer),
+    settings: engine::Settings,
+    progress: &dyn Progress,
+) -> Result<Engine, Error> {
+    let Speculative::Draft(path) = &settings.speculative else {
+        return Ok(Engine::start(llama, tokenizer, settings)?);
+    };
+    let (draft, draft_tokenizer) = load(&find(path)?, settings.precision, progress)?;
+    Ok(Engine::start_with_draft(llama, tokenizer, (draft, &draft_tokenizer), settings)?)
 }
 
 /// The section `[engine]` of [`recipe`].

@@ -5,7 +5,6 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use engine::Engine;
 use owo_colors::OwoColorize;
 use serve::{Access, AccessLog, ApiKeys, ServeInfo};
 
@@ -33,8 +32,8 @@ pub fn serve(args: &Serve, shown: &Shown) -> Result<(), Error> {
     })?;
     let address = listener.local_addr().unwrap_or(args.listen);
     let server = serve::Server::start(listener, settings.clone())?;
-    let (llama, tokenizer) = open::load(&found, recipe.engine.precision, shown)?;
-    let engine = Engine::start(llama, tokenizer, recipe.engine)?;
+    let loaded = open::load(&found, recipe.engine.precision, shown)?;
+    let engine = open::engine(loaded, recipe.engine, shown)?;
     let name = args.name.clone().unwrap_or(found.name);
     let made = std::fs::metadata(found.folder.join("config.json")).and_then(|m| m.modified()).ok();
     let created =

@@ -20,6 +20,9 @@ pub struct Bench<'a> {
     pub streams: &'a [usize],
     /// How often each is measured.
     pub rounds: u32,
+    /// Answer prompts whose tokens repeat themselves, rather than random ones: what speculative decoding is for. The
+    /// model's greedy answers to them may repeat themselves too, or not.
+    pub repeat: bool,
     /// Where the random prompts come from.
     pub seed: Seed,
     /// Where to report.
@@ -36,7 +39,7 @@ pub struct Measured {
 }
 
 /// How long one thing took.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rate {
     /// Tokens of the prompt, or answers written at once.
     pub size: usize,
@@ -44,6 +47,8 @@ pub struct Rate {
     pub tokens: usize,
     /// Seconds of each round, in order.
     pub seconds: Vec<f64>,
+    /// Tokens that were guessed in all rounds, and those of them that were right.
+    pub drafted: (usize, usize),
 }
 
 impl Rate {
@@ -71,7 +76,7 @@ pub fn run(engine: &Engine, bench: &Bench) -> Result<Measured, Error> {
     task.advance(1);
     let mut measured = Measured::default();
     for &size in bench.prompts {
-        let mut rate = Rate { size, tokens: size, seconds: Vec::new() };
+        let mut rate = Rate { size, tokens: size, ..Rate::default() };
         for _ in 0..bench.rounds {
             task.message(&format!("a prompt of {size} tokens"));
             rate.seconds.push(engine.complete(answer(prompts.draw(size), 1))?.timing.prefill.as_secs_f64());
@@ -81,18 +86,27 @@ pub fn run(engine: &Engine, bench: &Bench) -> Result<Measured, Error> {
     }
     for &size in bench.streams.iter().filter(|_| bench.generate > 0) {
         // The first token comes with the end of the prompt.
-        let mut rate = Rate { size, tokens: size * bench.generate, seconds: Vec::new() };
+        let mut rate = Rate { size, tokens: size * bench.generate, ..Rate::default() };
         for _ in 0..bench.rounds {
             task.message(&format!("{size} answers at once"));
             let requests =
-                (0..size).map(|_| answer(prompts.draw(SHORT_PROMPT), bench.generate + 1)).collect();
+                (0..size).map(|_| answer(short(&mut prompts, bench.repeat), bench.generate + 1)).collect();
             let answers = engine.complete_all(requests).into_iter().collect::<Result<Vec<_>, _>>()?;
             rate.seconds.push(answers.iter().map(decode_seconds).fold(0.0, f64::max));
+            for usage in answers.iter().map(|answer| answer.usage) {
+                rate.drafted.0 += usage.accepted_tokens + usage.rejected_tokens;
+                rate.drafted.1 += usage.accepted_tokens;
+            }
             task.advance(1);
         }
         measured.decode.push(rate);
     }
     Ok(measured)
+}
+
+/// A prompt of an answer that is timed; where it repeats itself, four times over.
+fn short(prompts: &mut Prompts, repeat: bool) -> Vec<u32> {
+    if repeat { prompts.draw(SHORT_PROMPT).repeat(4) } else { prompts.draw(SHORT_PROMPT) }
 }
 
 fn decode_seconds(answer: &Completion) -> f64 {

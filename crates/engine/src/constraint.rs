@@ -270,6 +270,12 @@ impl Guide {
         self.matcher.consume_token(token).map_err(|error| refused(&error.to_string()))
     }
 
+    /// How many of these tokens may follow, one after the other; it stays where it is.
+    pub(crate) fn allowed(&mut self, tokens: &[u32]) -> usize {
+        // A fault shows when a token is chosen, which is the same with and without this question.
+        self.matcher.validate_tokens(tokens).unwrap_or(0)
+    }
+
     /// Whether the answer is complete and nothing may follow.
     pub(crate) fn complete(&self) -> bool {
         self.matcher.is_stopped()

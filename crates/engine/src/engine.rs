@@ -15,8 +15,10 @@ use crate::constraint::{Grammars, Guide};
 use crate::pages::Pages;
 use crate::scheduler::{Command, Scheduler};
 use crate::sequence::Submission;
+use crate::speculation::{DraftModel, Drafter};
 use crate::{
-    AdapterInfo, Completion, Constraint, Error, Event, Forward, Pooling, Request, Settings, Token, Usage,
+    AdapterInfo, Completion, Constraint, Error, Event, Forward, Pooling, Request, Settings, Speculative,
+    Token, Usage,
 };
 
 /// A running engine. Clones share it.
@@ -51,6 +53,8 @@ pub(crate) struct Counters {
     pub(crate) prompt_tokens: AtomicU64,
     pub(crate) cached_tokens: AtomicU64,
     pub(crate) completion_tokens: AtomicU64,
+    pub(crate) drafted_tokens: AtomicU64,
+    pub(crate) accepted_tokens: AtomicU64,
     pub(crate) finished: AtomicU64,
     /// The bits of [`Stats::mean_seconds`].
     pub(crate) mean_seconds: AtomicU64,
@@ -75,6 +79,10 @@ pub struct Stats {
     pub cached_tokens: u64,
     /// Tokens generated.
     pub completion_tokens: u64,
+    /// Tokens guessed by speculative decoding and read.
+    pub drafted_tokens: u64,
+    /// Those of them that were right.
+    pub accepted_tokens: u64,
     /// Requests that ended, in whatever way.
     pub finished: u64,
     /// Seconds in the running batch of one request, averaged with more weight on those that ended last; 0 at first.
@@ -101,6 +109,51 @@ impl Engine {
         model: Arc<F>,
         tokenizer: Tokenizer,
         settings: Settings,
+    ) -> Result<Engine, Error> {
+        if let Speculative::Draft(path) = &settings.speculative {
+            let fault = format!("`speculative` names the draft model {}, and none was given", path.display());
+            return Err(Error::Settings { faults: vec![fault] });
+        }
+        let drafter = if settings.speculative == Speculative::Off { Drafter::Off } else { Drafter::LookUp };
+        Engine::start_drafting(model, tokenizer, settings, drafter)
+    }
+
+    /// As [`Engine::start`], with a smaller model that guesses, which [`Settings::speculative`] names.
+    ///
+    /// # Errors
+    /// [`Error::DraftVocabulary`] unless both tokenizers have the same tokens under the same numbers.
+    pub fn start_with_draft<F: Forward>(
+        model: Arc<F>,
+        tokenizer: Tokenizer,
+        (draft, draft_tokenizer): (Arc<F>, &Tokenizer),
+        settings: Settings,
+    ) -> Result<Engine, Error> {
+        let known = tokenizer.vocab_size();
+        let same = difference(&tokenizer, draft_tokenizer).map_or(Ok(()), Err).and_then(|()| {
+            let scored = draft.vocab_size();
+            if scored < known {
+                Err(format!("it scores {scored} tokens, and there are {known}"))
+            } else {
+                Ok(())
+            }
+        });
+        same.map_err(|reason| {
+            let draft = match &settings.speculative {
+                Speculative::Draft(path) => path.clone(),
+                Speculative::Off | Speculative::Lookup => "the draft model".into(),
+            };
+            Error::DraftVocabulary { draft, reason }
+        })?;
+        settings.validate()?;
+        let drafter = Drafter::Model(Box::new(DraftModel::new(draft, &settings, known)));
+        Engine::start_drafting(model, tokenizer, settings, drafter)
+    }
+
+    fn start_drafting<F: Forward>(
+        model: Arc<F>,
+        tokenizer: Tokenizer,
+        settings: Settings,
+        drafter: Drafter<F>,
     ) -> Result<Engine, Error> {
         settings.validate()?;
         if tokenizer.vocab_size() > model.vocab_size() {
@@ -129,6 +182,7 @@ impl Engine {
             tokenizer.clone(),
             settings.clone(),
             (context, pages),
+            drafter,
             receiver,
             Arc::clone(&counters),
         );
@@ -215,6 +269,8 @@ impl Engine {
             prompt_tokens: counters.prompt_tokens.load(Ordering::Relaxed),
             cached_tokens: counters.cached_tokens.load(Ordering::Relaxed),
             completion_tokens: counters.completion_tokens.load(Ordering::Relaxed),
+            drafted_tokens: counters.drafted_tokens.load(Ordering::Relaxed),
+            accepted_tokens: counters.accepted_tokens.load(Ordering::Relaxed),
             finished: counters.finished.load(Ordering::Relaxed),
             mean_seconds: f64::from_bits(counters.mean_seconds.load(Ordering::Relaxed)),
         }
@@ -463,6 +519,22 @@ impl Partial {
         }
         None
     }
+}
+
+/// Where two vocabularies differ first.
+fn difference(own: &Tokenizer, other: &Tokenizer) -> Option<String> {
+    if own.vocab_size() != other.vocab_size() {
+        return Some(format!("it has {} tokens, and this one {}", other.vocab_size(), own.vocab_size()));
+    }
+    let token = |tokenizer: &Tokenizer, id| {
+        let text = tokenizer.token_bytes(id).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        (text.unwrap_or_default(), tokenizer.is_special(id))
+    };
+    let same = |id: &u32| {
+        own.token_bytes(*id) == other.token_bytes(*id) && own.is_special(*id) == other.is_special(*id)
+    };
+    let id = (0..own.vocab_size() as u32).find(|id| !same(id))?;
+    Some(format!("token {id} is {:?} there and {:?} here", token(other, id).0, token(own, id).0))
 }
 
 /// A number that differs from one start to the next; the standard library's hash keys come from the system.

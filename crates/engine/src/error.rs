@@ -97,6 +97,14 @@ pub enum Error {
         /// Logits the model gives.
         model: usize,
     },
+    /// The model that is to guess has another vocabulary than the one that answers.
+    #[error("speculative decoding: {} cannot guess for this model: {reason}", .draft.display())]
+    DraftVocabulary {
+        /// The draft model, as the settings name it.
+        draft: std::path::PathBuf,
+        /// Where the two differ.
+        reason: String,
+    },
     /// The scheduler's thread could not be started.
     #[error("engine: the scheduler thread could not be started: {reason}")]
     Thread {
@@ -131,6 +139,10 @@ impl Error {
             }
             Error::Adapter { hint, .. } => hint.clone(),
             Error::VocabularyMismatch { .. } => Some("load the tokenizer from the model's own folder".into()),
+            Error::DraftVocabulary { .. } => Some(
+                "choose a smaller model with the same tokenizer, or `speculative = \"lookup\"`, which takes none"
+                    .into(),
+            ),
             Error::Constraint { .. }
             | Error::InvalidRequest { .. }
             | Error::Model { .. }

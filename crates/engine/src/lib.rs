@@ -20,6 +20,7 @@ mod sampling;
 mod scheduler;
 mod sequence;
 mod settings;
+mod speculation;
 
 pub use crate::adapters::AdapterInfo;
 pub use crate::constraint::Constraint;
@@ -31,4 +32,4 @@ pub use crate::request::{
     Alternative, Completion, Event, FinishReason, Request, StopCause, Timing, Token, Usage,
 };
 pub use crate::sampling::Sampling;
-pub use crate::settings::{KvCache, Precision, Settings};
+pub use crate::settings::{KvCache, Precision, Settings, Speculative};

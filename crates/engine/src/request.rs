@@ -125,6 +125,12 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens generated: those of the answer, and those that were cut off with the stop token or stop text.
     pub completion_tokens: usize,
+    /// Those of them that had been guessed, and so cost no pass of their own: see [`Settings::speculative`].
+    ///
+    /// [`Settings::speculative`]: crate::Settings::speculative
+    pub accepted_tokens: usize,
+    /// Guesses that were wrong or came too late. They are not part of the answer.
+    pub rejected_tokens: usize,
 }
 
 /// Where the time went.

@@ -107,6 +107,8 @@ pub(crate) struct Choice {
     pub(crate) id: u32,
     pub(crate) logprob: Option<f32>,
     pub(crate) alternatives: Vec<Alternative>,
+    /// With it the answer is complete, and nothing may follow.
+    pub(crate) complete: bool,
 }
 
 /// Chooses the tokens of one sequence.
@@ -144,9 +146,9 @@ impl Sampler {
         Sampler { guide, ..self }
     }
 
-    /// Whether the answer is complete and nothing may follow; never without a guide.
-    pub(crate) fn complete(&self) -> bool {
-        self.guide.as_ref().is_some_and(Guide::complete)
+    /// How many of these tokens could follow, one after the other, as far as the constraint goes.
+    pub(crate) fn allowed(&mut self, tokens: &[u32]) -> usize {
+        self.guide.as_mut().map_or(tokens.len(), |guide| guide.allowed(tokens))
     }
 
     /// Chooses the next token. `logits` is `[vocab_size]` and is overwritten.
@@ -179,7 +181,7 @@ impl Sampler {
         let own =
             replaced.iter().find(|(token, _)| *token == id).map_or(logits[id as usize], |(_, score)| *score);
         let logprob = normaliser.map(|normaliser| (f64::from(own) - normaliser) as f32);
-        Ok(Choice { id, logprob, alternatives })
+        Ok(Choice { id, logprob, alternatives, complete: self.guide.as_ref().is_some_and(Guide::complete) })
     }
 
     /// Gives what the scores were that it changed.

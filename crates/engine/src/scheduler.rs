@@ -4,7 +4,9 @@
 //! Requests start in the order of their arrival: one that needs much room is waited for, not passed. A prompt that begins
 //! as an older one that is still being read waits for the pages that they have in common.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::slice::ChunksExactMut;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -17,6 +19,7 @@ use crate::engine::Counters;
 use crate::pages::Pages;
 use crate::sampling::{Choice, Fault};
 use crate::sequence::{Sequence, Submission, reads_all};
+use crate::speculation::Drafter;
 use crate::{Event, FinishReason, Forward, Segment, Settings, Timing, Usage, Wanted};
 
 pub(crate) enum Command {
@@ -41,6 +44,7 @@ pub(crate) struct Scheduler<F: Forward> {
     pages: Pages,
     memory: F::Pages,
     scratch: F::Scratch,
+    drafter: Drafter<F>,
 }
 
 impl<F: Forward> Scheduler<F> {
@@ -49,6 +53,7 @@ impl<F: Forward> Scheduler<F> {
         tokenizer: Tokenizer,
         settings: Settings,
         (context, pages): (usize, Pages),
+        drafter: Drafter<F>,
         commands: Receiver<Command>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -67,6 +72,7 @@ impl<F: Forward> Scheduler<F> {
             pages,
             memory,
             scratch,
+            drafter,
         }
     }
 
@@ -145,6 +151,7 @@ impl<F: Forward> Scheduler<F> {
         for sequence in self.running.extract_if(.., |sequence| ended(sequence)) {
             count_end(&self.counters, Some(&sequence));
             self.pages.release(sequence.table);
+            self.drafter.release(sequence.follower);
             if let Some(adapter) = sequence.adapter.filter(|adapter| adapter.is_unloaded()) {
                 self.pages.forget(adapter.number);
             }
@@ -172,6 +179,7 @@ impl<F: Forward> Scheduler<F> {
             let Some(submission) = self.waiting.pop_front() else { break };
             let mut sequence = Sequence::new(*submission, &self.tokenizer, table, most);
             sequence.skip_known(&self.pages, &self.counters);
+            self.drafter.follow(&mut sequence);
             self.running.push(sequence);
         }
         self.publish();
@@ -179,21 +187,20 @@ impl<F: Forward> Scheduler<F> {
 
     /// One call of the model, and what follows from it.
     fn step(&mut self) {
+        // What cannot be guessed is answered without: a draft model that fails is no reason to fail.
+        if self.drafter.draft(&mut self.running, self.settings.max_draft_tokens).is_err() {
+            self.running.iter_mut().for_each(|sequence| sequence.draft.clear());
+        }
         let stepped = self.plan();
         if stepped.is_empty() {
             return;
         }
-        let segments: Vec<Segment> = stepped
-            .iter()
-            .map(|&Stepped { index, count, wanted, .. }| {
-                let Sequence { tokens, read, table, adapter, .. } = &self.running[index];
-                Segment {
-                    tokens: &tokens[*read..*read + count],
-                    first: *read,
-                    pages: &table.pages,
-                    wanted,
-                    adapter: adapter.as_ref().map(|adapter| &adapter.adapter),
-                }
+        let inputs: Vec<Cow<[u32]>> = stepped.iter().map(|stepped| stepped.input(&self.running)).collect();
+        let segments: Vec<Segment> = (stepped.iter().zip(&inputs))
+            .map(|(&Stepped { index, wanted, .. }, tokens)| {
+                let Sequence { read, table, adapter, .. } = &self.running[index];
+                let adapter = adapter.as_ref().map(|adapter| &adapter.adapter);
+                Segment { tokens, first: *read, pages: &table.pages, wanted, adapter }
             })
             .collect();
         match self.model.forward(&mut self.memory, &segments, &mut self.scratch) {
@@ -213,7 +220,8 @@ impl<F: Forward> Scheduler<F> {
                     if !sequence.answering() {
                         self.counters.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
                     }
-                    sequence.read += count;
+                    // Of guesses it is not known yet whether they stay.
+                    sequence.read += count - sequence.draft.len();
                     self.pages.learn(&mut sequence.table, &sequence.tokens[..sequence.read]);
                     let own;
                     (own, logits) = logits.split_at_mut(rows * vocab_size);
@@ -225,11 +233,15 @@ impl<F: Forward> Scheduler<F> {
                     }
                     if last && !sequence.done && sequence.begin() {
                         // A model may score more tokens than there are, for the sake of its shapes.
-                        due.push((index, &mut own[(rows - 1) * vocab_size..][..known]));
+                        let first = (rows - 1 - sequence.draft.len()) * vocab_size;
+                        due.push((index, own[first..].chunks_exact_mut(vocab_size)));
                     }
                 }
-                self.counters.completion_tokens.fetch_add(due.len() as u64, Ordering::Relaxed);
-                choose(&mut self.running, due, &self.tokenizer);
+                for (index, choices) in choose(&mut self.running, due, known) {
+                    let sequence = &mut self.running[index];
+                    sequence.take(&self.tokenizer, choices, &self.counters);
+                    self.pages.learn(&mut sequence.table, &sequence.tokens[..sequence.read]);
+                }
             }
         }
         self.retire(|sequence| sequence.done);
@@ -256,7 +268,7 @@ impl<F: Forward> Scheduler<F> {
             }
             let unread = sequence.tokens.len() - sequence.read;
             let bound = if scored { budget.min(rows_left) } else { budget };
-            let count = if answering { 1 } else { unread.min(bound) };
+            let count = if answering { 1 + sequence.draft.len() } else { unread.min(bound) };
             if count == 0 {
                 continue;
             }
@@ -265,12 +277,12 @@ impl<F: Forward> Scheduler<F> {
                 sequence.started.get_or_insert_with(Instant::now);
             }
             self.pages.make_room(&mut sequence.table, sequence.read + count);
-            let last = count == unread;
+            let last = answering || count == unread;
             rows_left -= if scored { count } else { 0 };
             let wanted = match (&sequence.pooled, scored) {
                 (Some(_), _) => Wanted::Hidden,
                 (None, true) => Wanted::Logits(count),
-                (None, false) => Wanted::Logits(usize::from(last)),
+                (None, false) => Wanted::Logits(if last { 1 + sequence.draft.len() } else { 0 }),
             };
             stepped.push(Stepped { index, count, wanted, last });
         }
@@ -290,27 +302,51 @@ struct Stepped {
 }
 
 impl Stepped {
+    /// The tokens that are read; guesses follow the sequence's own last one.
+    fn input<'a>(&self, running: &'a [Sequence]) -> Cow<'a, [u32]> {
+        let Sequence { tokens, read, draft, .. } = &running[self.index];
+        if draft.is_empty() {
+            return Cow::Borrowed(&tokens[*read..*read + self.count]);
+        }
+        Cow::Owned([&tokens[*read..], draft].concat())
+    }
+
     /// Rows of logits and of hidden states.
     fn rows(&self) -> (usize, usize) {
         self.wanted.rows(self.count)
     }
 }
 
-/// Chooses the next token of each sequence that is due, in rising order, from its scores. All choose at once: each has
-/// its own random numbers. What follows from their choices comes in order.
-fn choose(running: &mut [Sequence], due: Vec<(usize, &mut [f32])>, tokenizer: &Tokenizer) {
+/// Chooses for each sequence that is due, in rising order, the token that follows its last one, from the first of its rows
+/// of scores, and as long as that is the guess, the one that follows this. All choose at once: each has its own random
+/// numbers.
+fn choose(
+    running: &mut [Sequence],
+    due: Vec<(usize, ChunksExactMut<f32>)>,
+    vocab_size: usize,
+) -> Vec<(usize, Vec<Result<Choice, Fault>>)> {
     let mut due = due.into_iter().peekable();
     let mut choosing = Vec::with_capacity(due.len());
     for (index, sequence) in running.iter_mut().enumerate() {
-        if let Some((_, logits)) = due.next_if(|(next, _)| *next == index) {
-            choosing.push((index, &mut sequence.sampler, logits));
+        if let Some((_, rows)) = due.next_if(|(next, _)| *next == index) {
+            choosing.push((index, &mut sequence.sampler, rows, &sequence.draft));
         }
     }
-    let chosen: Vec<(usize, Result<Choice, Fault>)> =
-        choosing.into_par_iter().map(|(index, sampler, logits)| (index, sampler.choose(logits))).collect();
-    for (index, choice) in chosen {
-        running[index].next(tokenizer, choice);
-    }
+    let each = choosing.into_par_iter().map(|(index, sampler, rows, draft)| {
+        let mut choices = Vec::with_capacity(1);
+        for (place, row) in rows.enumerate() {
+            // A model may score more tokens than there are, for the sake of its shapes.
+            let choice = sampler.choose(&mut row[..vocab_size]);
+            let goes_on =
+                matches!(&choice, Ok(choice) if !choice.complete && draft.get(place) == Some(&choice.id));
+            choices.push(choice);
+            if !goes_on {
+                break;
+            }
+        }
+        (index, choices)
+    });
+    each.collect()
 }
 
 /// Most scores of prompts that a step may hold, of all sequences together.

@@ -15,6 +15,7 @@ use crate::engine::Counters;
 use crate::pages::{Pages, Table};
 use crate::prompt::PromptScores;
 use crate::sampling::{Choice, Fault, Sampler};
+use crate::speculation::{Follower, Pace};
 use crate::{Error, Event, FinishReason, Request, Sink, StopCause, Timing, Token, Usage};
 
 /// A request on its way to the scheduler.
@@ -52,6 +53,13 @@ pub(crate) struct Sequence {
     pub(crate) sampler: Sampler,
     pub(crate) decoder: StreamDecoder,
     pub(crate) emitter: Emitter,
+    /// Guesses of the tokens that follow, to be read in the next step.
+    pub(crate) draft: Vec<u32>,
+    pub(crate) pace: Pace,
+    /// What the draft model holds of it.
+    pub(crate) follower: Option<Follower>,
+    drafted: usize,
+    accepted: usize,
     pub(crate) done: bool,
     pub(crate) submitted: Instant,
     pub(crate) started: Option<Instant>,
@@ -79,6 +87,11 @@ impl Sequence {
             cached: 0,
             most,
             sampler,
+            draft: Vec::new(),
+            pace: Pace::default(),
+            follower: None,
+            drafted: 0,
+            accepted: 0,
             done: false,
             submitted,
             started: None,
@@ -141,8 +154,42 @@ impl Sequence {
         self.most > 0
     }
 
+    /// Takes the tokens chosen after its last one and after each guess that was right, up to the one that ends it.
+    pub(crate) fn take(
+        &mut self,
+        tokenizer: &Tokenizer,
+        choices: Vec<Result<Choice, Fault>>,
+        counters: &Counters,
+    ) {
+        let draft = std::mem::take(&mut self.draft);
+        let accepted = self.accepted;
+        self.drafted += draft.len();
+        counters.drafted_tokens.fetch_add(draft.len() as u64, Ordering::Relaxed);
+        for (index, choice) in choices.into_iter().enumerate() {
+            // Counted before they are shown: whoever has seen an answer finds it in the counters.
+            if let Ok(Choice { id, .. }) = &choice {
+                let right = draft.get(index) == Some(id);
+                self.accepted += usize::from(right);
+                counters.accepted_tokens.fetch_add(u64::from(right), Ordering::Relaxed);
+                counters.completion_tokens.fetch_add(1, Ordering::Relaxed);
+            }
+            self.next(tokenizer, choice);
+            if self.done {
+                break;
+            }
+        }
+        let right = self.accepted - accepted;
+        self.read += right;
+        if !draft.is_empty() {
+            self.pace.judge(draft.len(), right);
+        }
+        if let Some(follower) = &mut self.follower {
+            follower.keep(self.read);
+        }
+    }
+
     /// Takes the next token and shows what may be shown.
-    pub(crate) fn next(&mut self, tokenizer: &Tokenizer, choice: Result<Choice, Fault>) {
+    fn next(&mut self, tokenizer: &Tokenizer, choice: Result<Choice, Fault>) {
         let choice = match choice {
             Ok(choice) => choice,
             Err(fault) => return self.fail(fault.after(self.tokens.len())),
@@ -164,7 +211,7 @@ impl Sequence {
             // What the decoder still holds came after the stop text.
             self.decoder.finish();
             self.finish(FinishReason::Stop, Some(StopCause::Text(stop)));
-        } else if self.sampler.complete() {
+        } else if choice.complete {
             self.finish(FinishReason::Stop, Some(StopCause::Constraint));
         } else if self.tokens.len() - self.prompt_tokens == self.most {
             self.finish(FinishReason::Length, None);
@@ -185,6 +232,8 @@ impl Sequence {
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached,
             completion_tokens: self.tokens.len() - self.prompt_tokens,
+            accepted_tokens: self.accepted,
+            rejected_tokens: self.drafted - self.accepted,
         };
         let timing = self.timing(Instant::now());
         self.sink.send(Event::Done { reason, stopped_by, usage, timing });

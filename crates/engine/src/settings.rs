@@ -28,6 +28,10 @@ pub struct Settings {
     /// Prompt tokens read in one step, of all sequences together: the longest pause that a new prompt can cause to the
     /// answers that are being written.
     pub prefill_chunk: usize,
+    /// Whether tokens are guessed, so that one pass can give an answer several; no answer changes.
+    pub speculative: Speculative,
+    /// Most tokens guessed at once for one sequence. Fewer are where guesses turn out wrong, and in large batches.
+    pub max_draft_tokens: usize,
     /// Seed for requests that bring none. Absent: drawn from the system, so no two runs are alike.
     pub seed: Option<u64>,
     /// Adapters that may be loaded at once; each takes the memory of its parameters.
@@ -47,6 +51,21 @@ pub enum Precision {
     F32,
     /// bf16 factors: half the memory, and activations are rounded to 8 bits of fraction before each product.
     Bf16,
+}
+
+/// Where the guesses of speculative decoding come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Speculative {
+    /// Nothing is guessed.
+    #[default]
+    Off,
+    /// From the sequence itself: what followed its last tokens where they occurred before. For answers that repeat their
+    /// prompt, as summaries, edits and code do.
+    Lookup,
+    /// From a smaller model with the same vocabulary: a path, or the name of a model that was pulled. It keeps keys and
+    /// values of its own, of as many tokens.
+    Draft(PathBuf),
 }
 
 /// What keys and values are kept as.
@@ -74,6 +93,8 @@ impl Default for Settings {
             kv_cache: KvCache::Exact,
             precision: Precision::Auto,
             prefill_chunk: 256,
+            speculative: Speculative::Off,
+            max_draft_tokens: 8,
             seed: None,
             max_adapters: 64,
             adapters: BTreeMap::new(),
@@ -88,6 +109,7 @@ impl Settings {
             ("max_sequences", self.max_sequences),
             ("max_cache_tokens", self.max_cache_tokens),
             ("prefill_chunk", self.prefill_chunk),
+            ("max_draft_tokens", self.max_draft_tokens),
         ]
         .into_iter()
         .filter(|(_, value)| *value == 0)
@@ -108,5 +130,18 @@ mod tests {
         assert_eq!(faults.len(), 2);
         assert!(faults[0].contains("max_sequences") && faults[1].contains("prefill_chunk"), "{faults:?}");
         assert_eq!(Settings::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn speculative_decoding_is_a_word_or_a_model() {
+        let check = |text: &str, wanted: Option<Speculative>| {
+            let found: Result<Settings, _> = serde_json::from_str(&format!("{{\"speculative\": {text}}}"));
+            assert_eq!(found.ok().map(|settings| settings.speculative), wanted, "{text}");
+        };
+        check("\"off\"", Some(Speculative::Off));
+        check("\"lookup\"", Some(Speculative::Lookup));
+        check("{\"draft\": \"a/b\"}", Some(Speculative::Draft("a/b".into())));
+        check("\"draft\"", None);
+        check("\"perhaps\"", None);
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use engine::{Completion, Engine, Event, FinishReason, Request, Sink, Token};
+use engine::{Completion, Engine, Event, FinishReason, Request, Sink, Token, Usage};
 use futures_core::Stream;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -148,7 +148,9 @@ impl Answers {
         let completions: Vec<Completion> = completions.into_iter().flatten().collect();
         let generated = completions.iter().map(|completion| completion.usage.completion_tokens).sum();
         let cached = completions.iter().step_by(self.choices).map(|first| first.usage.cached_tokens).sum();
-        let usage = WireUsage::new(self.prompt_tokens, cached, generated);
+        let mut guesses = Guesses::default();
+        completions.iter().for_each(|completion| guesses.add(&completion.usage));
+        let usage = WireUsage::new(self.prompt_tokens, cached, generated, guesses);
         self.watch.total(&usage);
         Ok((completions, usage))
     }
@@ -165,6 +167,7 @@ impl Answers {
             open,
             generated: 0,
             cached: 0,
+            guesses: Guesses::default(),
             state: State::Beginning,
             keep_alive,
         };
@@ -217,6 +220,9 @@ pub(crate) struct WireUsage {
     completion_tokens: usize,
     total_tokens: usize,
     prompt_tokens_details: PromptTokens,
+    /// Where something was guessed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens_details: Option<Guesses>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -224,11 +230,33 @@ struct PromptTokens {
     cached_tokens: usize,
 }
 
+/// Tokens that speculative decoding guessed. OpenAI's names; but what was rejected is no part of `completion_tokens` here.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Guesses {
+    accepted_prediction_tokens: usize,
+    rejected_prediction_tokens: usize,
+}
+
+impl Guesses {
+    fn add(&mut self, usage: &Usage) {
+        self.accepted_prediction_tokens += usage.accepted_tokens;
+        self.rejected_prediction_tokens += usage.rejected_tokens;
+    }
+}
+
 impl WireUsage {
-    fn new(prompt_tokens: usize, cached_tokens: usize, completion_tokens: usize) -> Self {
+    fn new(prompt_tokens: usize, cached_tokens: usize, completion_tokens: usize, guesses: Guesses) -> Self {
         let total_tokens = prompt_tokens + completion_tokens;
         let prompt_tokens_details = PromptTokens { cached_tokens };
-        WireUsage { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details }
+        let any = guesses.accepted_prediction_tokens + guesses.rejected_prediction_tokens > 0;
+        let completion_tokens_details = any.then_some(guesses);
+        WireUsage {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens,
+            prompt_tokens_details,
+            completion_tokens_details,
+        }
     }
 
     /// Of vectors, for which nothing is generated.
@@ -310,6 +338,7 @@ struct Events<C> {
     generated: usize,
     /// Tokens of prompts that were not read again.
     cached: usize,
+    guesses: Guesses,
     state: State,
     keep_alive: Interval,
 }
@@ -326,12 +355,14 @@ impl<C: Chunks> Events<C> {
             Event::Done { reason, usage, .. } => {
                 self.chunks.done(index, reason, out);
                 self.generated += usage.completion_tokens;
+                self.guesses.add(&usage);
                 if index.is_multiple_of(self.answers.choices) {
                     self.cached += usage.cached_tokens;
                 }
                 self.open -= 1;
                 if self.open == 0 {
-                    let usage = WireUsage::new(self.answers.prompt_tokens, self.cached, self.generated);
+                    let usage =
+                        WireUsage::new(self.answers.prompt_tokens, self.cached, self.generated, self.guesses);
                     self.answers.watch.total(&usage);
                     self.chunks.end(usage, out);
                     self.chunks.close(out);

@@ -233,6 +233,8 @@ impl Collector for EngineState {
                 stats.cached_tokens,
             ),
             ("generation_tokens", "Tokens that were generated", stats.completion_tokens),
+            ("draft_tokens", "Tokens guessed by speculative decoding", stats.drafted_tokens),
+            ("draft_tokens_accepted", "Those of them that were right", stats.accepted_tokens),
         ];
         for (name, help, value) in counters {
             let value = ConstCounter::new(value);

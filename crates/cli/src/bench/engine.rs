@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::Engine;
 use engine::bench::{Bench, Measured, Rate};
 use kernels::bandwidth::{Bandwidth, measured_bandwidth};
 use ledger::machine::{self, Machine};
@@ -49,7 +48,7 @@ pub fn engine(args: &args::BenchEngine, shown: &Shown) -> Result<(), Error> {
     let found = open::find(&args.run)?;
     let settings = open::engine_settings(&found, &args.set)?;
     let (llama, tokenizer) = open::load(&found, settings.precision, shown)?;
-    let engine = Engine::start(Arc::clone(&llama), tokenizer, settings.clone())?;
+    let engine = open::engine((Arc::clone(&llama), tokenizer), settings.clone(), shown)?;
     let streams: Vec<usize> = args.streams.iter().map(|&streams| usize::from(streams)).collect();
     let measured = engine::bench::run(
         &engine,
@@ -58,6 +57,7 @@ pub fn engine(args: &args::BenchEngine, shown: &Shown) -> Result<(), Error> {
             generate: args.generate,
             streams: &streams,
             rounds: args.rounds.get(),
+            repeat: args.repeat,
             seed: Seed(0),
             progress: shown,
         },
@@ -116,6 +116,13 @@ impl Report {
             };
             let gauge = gauge(self.share_of_bandwidth(decode), BAR, 1.0);
             page.push_str(&format!("{}  {gauge}\n", row(&what, decode)));
+            if let (drafted @ 1.., right) = decode.drafted {
+                let share = 100.0 * right as f64 / drafted as f64;
+                page.push_str(&format!(
+                    "  of {} tokens guessed {share:.0}% were right\n",
+                    count(drafted as u64)
+                ));
+            }
         }
         page
     }
@@ -131,6 +138,8 @@ impl Report {
                 "seconds": one.seconds,
                 "tokens_per_second": one.tokens_per_second(),
                 "share_of_bandwidth": self.share_of_bandwidth(one),
+                "drafted_tokens": one.drafted.0,
+                "accepted_tokens": one.drafted.1,
             })
         });
         json!({
@@ -173,10 +182,15 @@ mod tests {
             settings: engine::Settings::default(),
             bandwidth: Bandwidth { read: 40e9, update: 40e9, buffer: 512 << 20, last_cache: None },
             measured: Measured {
-                prefill: vec![Rate { size: 512, tokens: 512, seconds: vec![1.0, 4.0, 2.0] }],
+                prefill: vec![Rate {
+                    size: 512,
+                    tokens: 512,
+                    seconds: vec![1.0, 4.0, 2.0],
+                    ..Rate::default()
+                }],
                 decode: vec![
-                    Rate { size: 1, tokens: 64, seconds: vec![2.0] },
-                    Rate { size: 8, tokens: 512, seconds: vec![4.0] },
+                    Rate { size: 1, tokens: 64, seconds: vec![2.0], ..Rate::default() },
+                    Rate { size: 8, tokens: 512, seconds: vec![4.0], drafted: (200, 150) },
                 ],
             },
         };
@@ -189,7 +203,9 @@ mod tests {
         assert!(found[0].starts_with("read a prompt of 512") && found[0].contains(" 256 "), "{page}");
         assert!(found[1].starts_with("write one answer") && found[1].ends_with("80%"), "{page}");
         assert!(found[2].starts_with("write 8 answers at once") && found[2].ends_with("40%"), "{page}");
+        assert_eq!(found[3], "  of 200 tokens guessed 75% were right", "{page}");
         let json = report.json();
+        assert_eq!(json["decode"][1]["accepted_tokens"], 150);
         assert_eq!(json["decode"][1]["share_of_bandwidth"], 0.4);
         assert_eq!(json["prefill"][0]["tokens_per_second"], 256.0);
     }

@@ -22,6 +22,7 @@ fn prompts_take_a_call_for_each_chunk_and_answers_one_for_each_token() {
         generate: 10,
         streams: &[1, 4],
         rounds: 3,
+        repeat: false,
         seed: Seed(0),
         progress: &Silent,
     };

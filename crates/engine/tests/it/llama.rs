@@ -12,6 +12,10 @@ use model::{Config, Weights};
 use crate::toy::tokenizer;
 
 pub fn llama() -> Arc<Llama> {
+    llama_in(Precision::F32)
+}
+
+fn llama_in(precision: Precision) -> Arc<Llama> {
     let config = Config {
         dim: 64,
         layers: 2,
@@ -26,7 +30,7 @@ pub fn llama() -> Arc<Llama> {
     let mut weights = Weights::init(&config, &mut Seed(5).stream("weights", 0)).unwrap();
     // Random weights of the usual size give nearly equal scores; these give some tokens a clear lead.
     weights.data.iter_mut().for_each(|weight| *weight *= 4.0);
-    Arc::new(Llama::new(&weights, Precision::F32, config.max_seq_len))
+    Arc::new(Llama::new(&weights, precision, config.max_seq_len))
 }
 
 fn requests() -> Vec<Request> {
@@ -50,8 +54,8 @@ fn requests() -> Vec<Request> {
     (0..12).map(request).collect()
 }
 
-fn answers(settings: Settings, together: bool) -> Vec<Completion> {
-    let engine = Engine::start(llama(), tokenizer(), settings).unwrap();
+fn answers(precision: Precision, settings: Settings, together: bool) -> Vec<Completion> {
+    let engine = Engine::start(llama_in(precision), tokenizer(), settings).unwrap();
     let answers = if together {
         engine.complete_all(requests())
     } else {
@@ -62,20 +66,28 @@ fn answers(settings: Settings, together: bool) -> Vec<Completion> {
 
 #[test]
 fn a_llama_answers_the_same_alone_and_in_any_batch() {
-    for kv_cache in [KvCache::Exact, KvCache::Bf16, KvCache::Q8] {
+    use Precision::{Bf16, F32};
+    let kinds = [
+        (F32, KvCache::Exact),
+        (F32, KvCache::Bf16),
+        (F32, KvCache::Q8),
+        (Bf16, KvCache::Exact),
+        (Bf16, KvCache::Q8),
+    ];
+    for (precision, kv_cache) in kinds {
         let settings = |max_sequences, prefill_chunk| Settings {
             max_sequences,
             prefill_chunk,
             kv_cache,
             ..Settings::default()
         };
-        let alone = answers(settings(1, 256), false);
+        let alone = answers(precision, settings(1, 256), false);
         for (max_sequences, prefill_chunk) in [(12, 256), (5, 7), (3, 1), (12, 40)] {
-            let together = answers(settings(max_sequences, prefill_chunk), true);
+            let together = answers(precision, settings(max_sequences, prefill_chunk), true);
             for (index, (alone, together)) in alone.iter().zip(together).enumerate() {
                 assert_eq!(
                     alone.tokens, together.tokens,
-                    "request {index}, {max_sequences} at once, chunks of {prefill_chunk}, {kv_cache:?}"
+                    "request {index}, {max_sequences} at once, chunks of {prefill_chunk}, {precision:?}, {kv_cache:?}"
                 );
             }
         }

@@ -9,4 +9,5 @@ mod embeddings;
 mod endings;
 mod llama;
 mod prompts;
+mod speculation;
 mod toy;

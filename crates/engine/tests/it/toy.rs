@@ -17,6 +17,8 @@ pub struct Toy {
     pub pause: Duration,
     /// After a sequence of this length, this token is all but certain.
     pub script: BTreeMap<usize, u32>,
+    /// The scores depend on the last token alone, so that answers repeat themselves.
+    pub forgets: bool,
     /// From this length on the scores are NaN.
     pub breaks_at: Option<usize>,
     /// At this length the call fails.
@@ -40,6 +42,7 @@ impl Toy {
             page_tokens: 16,
             pause: Duration::ZERO,
             script: BTreeMap::new(),
+            forgets: false,
             breaks_at: None,
             fails_at: None,
             panics_at: None,
@@ -124,7 +127,8 @@ impl Forward for Toy {
                 if left <= scored {
                     logits.resize(logits.len() + self.vocab_size, 0.0);
                     let start = logits.len() - self.vocab_size;
-                    self.scores(hash, length, &mut logits[start..]);
+                    let seen = if self.forgets { mix(u64::from(token)) } else { hash };
+                    self.scores(seen, length, &mut logits[start..]);
                 }
                 if left <= shown {
                     hidden.extend([(hash >> 40) as f32, length as f32]);
