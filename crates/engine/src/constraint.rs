@@ -225,8 +225,9 @@ pub(crate) struct Guide {
 }
 
 impl Guide {
-    /// Sets the scores of all tokens that may not come next to minus infinity; at least one stays finite.
-    pub(crate) fn mask(&mut self, logits: &mut [f32]) -> Result<(), Error> {
+    /// Sets the scores of all tokens that may not come next to minus infinity; at least one stays finite. Whether those
+    /// that may were given new scores, because all of theirs were minus infinity.
+    pub(crate) fn mask(&mut self, logits: &mut [f32]) -> Result<bool, Error> {
         let mut allowed = self.matcher.compute_mask_or_eos().map_err(|error| refused(&error.to_string()))?;
         self.settle_ends(&mut allowed);
         if allowed.is_zero() {
@@ -245,7 +246,7 @@ impl Guide {
             let scores = logits.iter_mut().enumerate().filter(|(token, _)| allowed(*token));
             scores.for_each(|(_, score)| *score = 0.0);
         }
-        Ok(())
+        Ok(!any)
     }
 
     fn settle_ends(&self, allowed: &mut SimpleVob) {

@@ -39,6 +39,7 @@ struct Inner {
     adapters: Registry,
     settings: Settings,
     context: usize,
+    cache_tokens: usize,
     seed: u64,
     submitted: AtomicU64,
 }
@@ -173,7 +174,8 @@ impl Engine {
             );
             return Err(Error::Settings { faults: vec![fault] });
         }
-        let context = model.context().min(pages.tokens());
+        let cache_tokens = pages.tokens();
+        let context = model.context().min(cache_tokens);
         let reader = Arc::clone(&model);
         let adapters = Registry::new(settings.max_adapters, move |folder| reader.adapter(folder));
         settings.adapters.iter().try_for_each(|(name, folder)| adapters.load(name, folder))?;
@@ -202,6 +204,7 @@ impl Engine {
                 tokenizer,
                 settings,
                 context,
+                cache_tokens,
                 seed,
                 submitted: AtomicU64::new(0),
             }),
@@ -216,6 +219,11 @@ impl Engine {
     /// Most tokens of one request, prompt and answer together.
     pub fn context(&self) -> usize {
         self.inner.context
+    }
+
+    /// Tokens that the cache can hold: `max_cache_tokens` in whole pages.
+    pub fn cache_tokens(&self) -> usize {
+        self.inner.cache_tokens
     }
 
     /// The settings that it was started with.

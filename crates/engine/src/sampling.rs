@@ -163,9 +163,10 @@ impl Sampler {
             _ => Vec::new(),
         };
         let replaced = self.adjust(logits);
-        if let Some(guide) = &mut self.guide {
-            guide.mask(logits).map_err(Fault::Constraint)?;
-        }
+        let forced = match &mut self.guide {
+            Some(guide) => guide.mask(logits).map_err(Fault::Constraint)?,
+            None => false,
+        };
         let untouched = replaced.is_empty() && self.guide.is_none();
         let id = match (self.settings.temperature == 0.0, untouched) {
             (true, true) => best as u32,
@@ -178,8 +179,9 @@ impl Sampler {
         if self.penalised {
             *self.seen.entry(id).or_insert(0) += 1;
         }
-        let own =
-            replaced.iter().find(|(token, _)| *token == id).map_or(logits[id as usize], |(_, score)| *score);
+        let known = replaced.iter().find(|(token, _)| *token == id).map(|(_, score)| *score);
+        // What a constraint forces though the model rules it out has the model's score all the same.
+        let own = known.unwrap_or(if forced { f32::NEG_INFINITY } else { logits[id as usize] });
         let logprob = normaliser.map(|normaliser| (f64::from(own) - normaliser) as f32);
         Ok(Choice { id, logprob, alternatives, complete: self.guide.as_ref().is_some_and(Guide::complete) })
     }

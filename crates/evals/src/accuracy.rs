@@ -7,7 +7,7 @@ use align::tasks::{Item, Kind};
 use engine::{Engine, Request};
 use ledger::progress::{Progress, Unit};
 use serde::{Deserialize, Serialize};
-use tokenizer::chat;
+use tokenizer::chat::{self, Preamble};
 
 /// What the model answered to an item.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +49,8 @@ pub fn answers(
 ) -> Result<Vec<Answer>, Error> {
     settings.validate()?;
     let tokenizer = engine.tokenizer();
-    let prompts: Vec<Vec<u32>> = items.iter().map(|item| chat::prompt(tokenizer, &item.messages)).collect();
+    let prompts: Vec<Vec<u32>> =
+        items.iter().map(|item| chat::prompt_with(tokenizer, &item.messages, &Preamble::default())).collect();
     let requests =
         prompts.iter().map(|prompt| Request::greedy(prompt.clone(), settings.max_tokens)).collect();
     let task = progress.begin("held-out questions", Some(items.len() as u64), Unit::Items);

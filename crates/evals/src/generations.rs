@@ -4,7 +4,7 @@ use crate::{Error, Settings};
 use engine::{Engine, Request, Sampling};
 use ledger::seed::Seed;
 use serde::{Deserialize, Serialize};
-use tokenizer::chat::{self, Message, Role};
+use tokenizer::chat::{self, Message, Preamble, Role};
 
 /// Whether text was continued or a question answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,11 @@ pub fn generations(engine: &Engine, settings: &Settings, seed: Seed) -> Result<V
         });
     }
     for question in &settings.questions {
-        let prompt = chat::prompt(tokenizer, &[Message::new(Role::User, question.as_str())]);
+        let prompt = chat::prompt_with(
+            tokenizer,
+            &[Message::new(Role::User, question.as_str())],
+            &Preamble::default(),
+        );
         asked.push((Form::Answer, question));
         requests.push(Request::greedy(prompt, settings.sample_tokens));
     }

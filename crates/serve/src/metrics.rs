@@ -217,7 +217,7 @@ impl Collector for EngineState {
                 "Tokens of cache kept for prompts that begin in the same way",
                 stats.kept_tokens,
             ),
-            ("cache_tokens_limit", "Tokens that the cache can hold", settings.max_cache_tokens),
+            ("cache_tokens_limit", "Tokens that the cache can hold, in whole pages", self.0.cache_tokens()),
             ("context_tokens", "Most tokens of one sequence, prompt and answer together", self.0.context()),
             ("up", "1 while the engine works, else 0", usize::from(self.0.is_running())),
         ];

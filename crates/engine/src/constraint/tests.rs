@@ -6,6 +6,8 @@ use ledger::progress::Silent;
 use ledger::seed::Seed;
 
 use super::*;
+use crate::Sampling;
+use crate::sampling::Sampler;
 
 fn tokenizer() -> Tokenizer {
     let texts = ["the quick brown fox {\"name\": \"jumps\", \"age\": 12} over the lazy dog; café, naïve 🦙"];
@@ -97,9 +99,30 @@ fn the_constraint_has_the_last_word() {
     let a = tokenizer.encode("a")[0] as usize;
     let mut logits = vec![1.0; tokenizer.vocab_size()];
     logits[a] = f32::NEG_INFINITY;
-    guide.mask(&mut logits).unwrap();
+    assert!(guide.mask(&mut logits).unwrap());
     assert_eq!(logits[a], 0.0);
     assert_eq!(logits.iter().filter(|score| score.is_finite()).count(), 1);
+}
+
+#[test]
+fn a_token_that_is_forced_has_the_models_own_score() {
+    let tokenizer = tokenizer();
+    let grammars = Grammars::new(tokenizer.clone());
+    let a = tokenizer.encode("a")[0];
+    let chosen = |score: f32, bias: Option<f32>| {
+        let guide = grammars.guide(&Constraint::Regex("a".into()), &[], false).unwrap();
+        let logit_bias = bias.into_iter().map(|bias| (a, bias)).collect();
+        let settings = Sampling { logit_bias, ..Sampling::greedy() };
+        let mut logits = vec![1.0; tokenizer.vocab_size()];
+        logits[a as usize] = score;
+        let choice = Sampler::new(settings, Some(0), &[], 0).guided(Some(guide)).choose(&mut logits).unwrap();
+        assert_eq!(choice.id, a);
+        choice.logprob.unwrap()
+    };
+    let even = -(tokenizer.vocab_size() as f32).ln();
+    assert_eq!(chosen(f32::NEG_INFINITY, None), f32::NEG_INFINITY);
+    assert!((chosen(1.0, Some(f32::NEG_INFINITY)) - even).abs() < 1e-5);
+    assert!((chosen(1.0, None) - even).abs() < 1e-5);
 }
 
 #[test]

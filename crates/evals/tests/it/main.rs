@@ -45,7 +45,10 @@ fn settings() -> Settings {
 }
 
 fn evaluate(out: &Path, settings: &Settings) -> Evaluation {
-    let tokenizer = tokenizer();
+    evaluate_with(tokenizer(), out, settings)
+}
+
+fn evaluate_with(tokenizer: Tokenizer, out: &Path, settings: &Settings) -> Evaluation {
     let documents = documents(&tokenizer);
     let items = align::tasks::Tasks::new(&[], 0).held_out(Seed(1), settings.items_per_kind);
     evals::evaluate(Job {
@@ -126,6 +129,21 @@ fn an_evaluation_is_written_and_the_same_each_time() {
     assert_eq!(evaluation.generations.len(), 2);
     let again = evaluate(&folder.path().join("again"), &settings());
     assert_eq!(Evaluation { date: evaluation.date.clone(), ..again }, evaluation);
+}
+
+#[test]
+fn questions_are_laid_out_as_the_model_was_taught() {
+    let dir = tempfile::tempdir().unwrap();
+    let ask = |name: &str, layout| {
+        let out = dir.path().join(name);
+        evaluate_with(tokenizer().with_layout(layout), &out, &settings());
+        let samples = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+        samples.map(|path| std::fs::read_to_string(path).unwrap()).collect::<String>()
+    };
+    // Llama 3.1's chat template begins every conversation with this day, where none is given.
+    let day = "Today Date: 26 Jul 2024";
+    assert!(!ask("3", tokenizer::chat::Layout::Llama3).contains(day));
+    assert!(ask("31", tokenizer::chat::Layout::Llama31).contains(day));
 }
 
 #[test]

@@ -93,6 +93,15 @@ fn metrics_count_what_was_served() {
 }
 
 #[test]
+fn the_cache_is_told_of_in_whole_pages() {
+    let server = Server::with(Duration::ZERO, |settings, _| settings.max_cache_tokens = 1000);
+    let page = server.get("/metrics").body;
+    // Pages of the parrot have 16 tokens.
+    assert_eq!(sample(&page, "alti_cache_tokens_limit"), 992.0);
+    assert_eq!(sample(&page, "alti_context_tokens"), 992.0);
+}
+
+#[test]
 fn metrics_come_in_the_format_that_is_asked_for() {
     let server = Server::start();
     // A family has a type once it has a member.
