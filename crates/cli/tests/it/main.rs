@@ -297,6 +297,7 @@ fn talk(place: &Place) {
     let completion = http(&address, "POST", "/v1/chat/completions", &request.to_string());
     let page = http(&address, "GET", "/", "");
     stop_in_mid_stream(&address, &mut server);
+    stop_at_once(place);
     let log: Vec<serde_json::Value> =
         log.join().unwrap().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let paths: Vec<&str> = log.iter().filter_map(|line| line["path"].as_str()).collect();
@@ -335,6 +336,38 @@ fn stop_in_mid_stream(address: &str, server: &mut Child) {
     assert!(answer.contains("data: [DONE]"), "{answer}");
     assert!(server.wait().unwrap().success());
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// A second request to end does not wait for what runs: here a body that never comes whole.
+fn stop_at_once(place: &Place) {
+    let mut server = place
+        .command(&["serve", "runs/calm", "--listen", "127.0.0.1:0", "--shutdown-grace", "600"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (address, log) = address_of(&mut server);
+    let mut stream = TcpStream::connect(&address).unwrap();
+    write!(
+        stream,
+        "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    )
+    .unwrap();
+    // Another connection is answered behind it, so the first is being read.
+    http(&address, "GET", "/healthz", "");
+    let id = server.id();
+    let interrupt = || Command::new("sh").arg("-c").arg(format!("kill -INT {id}")).status().unwrap();
+    assert!(interrupt().success());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(server.try_wait().unwrap().is_none(), "it does not wait for what runs");
+    assert!(interrupt().success());
+    let started = Instant::now();
+    while server.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < PATIENCE, "it waits although it was asked twice");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(server.wait().unwrap().code(), Some(130));
+    assert!(log.join().unwrap().iter().any(|line| line.contains("Ctrl-C again")));
 }
 
 /// The address that the server says it listens on, and the lines that it says after that.
