@@ -475,7 +475,7 @@ pub struct BenchTrain {
         alti bench engine runs/tiny\n  \
         alti bench engine llama.gguf --prompt 512 2048 --generate 128\n  \
         alti bench engine llama.gguf --prompt --streams 1 8 32 --set engine.kv_cache=q8\n  \
-        alti bench engine llama.gguf --repeat --set engine.speculative=lookup\n  \
+        alti bench engine llama.gguf --repeat 3 --set engine.speculative=lookup\n  \
         alti bench engine llama.gguf --json | jq '.decode[] | [.streams, .tokens_per_second]'"
 )]
 pub struct BenchEngine {
@@ -491,9 +491,9 @@ pub struct BenchEngine {
     /// How many answers are written at once.
     #[arg(long, value_name = "N", num_args = 1.., default_values = ["1", "8"])]
     pub streams: Vec<NonZeroUsize>,
-    /// Let the prompts of the answers repeat themselves, for engine.speculative.
-    #[arg(long)]
-    pub repeat: bool,
+    /// Write answers with N tokens of the vocabulary alone, so that they repeat themselves: for engine.speculative.
+    #[arg(long, value_name = "N")]
+    pub repeat: Option<NonZeroUsize>,
     /// How often each is measured; the median counts.
     #[arg(long, default_value = "3", value_name = "N")]
     pub rounds: NonZeroU32,

@@ -5,12 +5,13 @@
 use ledger::progress::{Progress, Unit};
 use ledger::seed::Seed;
 
-use crate::{Completion, Engine, Error, Request};
+use crate::{Completion, Engine, Error, Request, Sampling};
 
 /// Tokens of the prompts whose answers are timed: short, so that writing is what is measured.
 const SHORT_PROMPT: usize = 16;
 
 /// What is to be measured.
+#[derive(Clone, Copy)]
 pub struct Bench<'a> {
     /// Tokens of the prompts that are read.
     pub prompts: &'a [usize],
@@ -20,9 +21,9 @@ pub struct Bench<'a> {
     pub streams: &'a [usize],
     /// How often each is measured.
     pub rounds: u32,
-    /// Answer prompts whose tokens repeat themselves, rather than random ones: what speculative decoding is for. The
-    /// model's greedy answers to them may repeat themselves too, or not.
-    pub repeat: bool,
+    /// `Some(n)`: answers are written with `n` of the tokens alone, by a bias, so that they repeat themselves, as
+    /// speculative decoding wants it; with one token altogether. A random model repeats nothing by itself.
+    pub repeat: Option<usize>,
     /// Where the random prompts come from.
     pub seed: Seed,
     /// Where to report.
@@ -74,6 +75,13 @@ pub fn run(engine: &Engine, bench: &Bench) -> Result<Measured, Error> {
     // The first answer finds its buffers and the weights' pages untouched.
     engine.complete(answer(prompts.draw(SHORT_PROMPT), 2))?;
     task.advance(1);
+    // Far apart in the vocabulary, and any would do.
+    let vocab_size = engine.tokenizer().vocab_size();
+    let few = |count: usize| (0..count).map(|place| ((place * 7919 + 1000) % vocab_size) as u32);
+    let logit_bias =
+        bench.repeat.map(|count| few(count).map(|token| (token, 1e4)).collect()).unwrap_or_default();
+    let sampling = Sampling { logit_bias, ..Sampling::greedy() };
+    let timed = |prompt| Request { sampling: sampling.clone(), ..answer(prompt, bench.generate + 1) };
     let mut measured = Measured::default();
     for &size in bench.prompts {
         let mut rate = Rate { size, tokens: size, ..Rate::default() };
@@ -89,8 +97,7 @@ pub fn run(engine: &Engine, bench: &Bench) -> Result<Measured, Error> {
         let mut rate = Rate { size, tokens: size * bench.generate, ..Rate::default() };
         for _ in 0..bench.rounds {
             task.message(&format!("{size} answers at once"));
-            let requests =
-                (0..size).map(|_| answer(short(&mut prompts, bench.repeat), bench.generate + 1)).collect();
+            let requests = (0..size).map(|_| timed(prompts.draw(SHORT_PROMPT))).collect();
             let answers = engine.complete_all(requests).into_iter().collect::<Result<Vec<_>, _>>()?;
             rate.seconds.push(answers.iter().map(decode_seconds).fold(0.0, f64::max));
             for usage in answers.iter().map(|answer| answer.usage) {
@@ -102,11 +109,6 @@ pub fn run(engine: &Engine, bench: &Bench) -> Result<Measured, Error> {
         measured.decode.push(rate);
     }
     Ok(measured)
-}
-
-/// A prompt of an answer that is timed; where it repeats itself, four times over.
-fn short(prompts: &mut Prompts, repeat: bool) -> Vec<u32> {
-    if repeat { prompts.draw(SHORT_PROMPT).repeat(4) } else { prompts.draw(SHORT_PROMPT) }
 }
 
 fn decode_seconds(answer: &Completion) -> f64 {

@@ -57,7 +57,7 @@ pub fn engine(args: &args::BenchEngine, shown: &Shown) -> Result<(), Error> {
             generate: args.generate,
             streams: &streams,
             rounds: args.rounds.get(),
-            repeat: args.repeat,
+            repeat: args.repeat.map(usize::from),
             seed: Seed(0),
             progress: shown,
         },

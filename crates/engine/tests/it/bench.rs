@@ -16,13 +16,13 @@ fn prompts_take_a_call_for_each_chunk_and_answers_one_for_each_token() {
     let pause = Duration::from_millis(5);
     let toy = Arc::new(Toy { pause, ..Toy::new(&tokenizer) });
     let settings = Settings { prefill_chunk: 32, ..Settings::default() };
-    let engine = Engine::start(Arc::clone(&toy), tokenizer, settings).unwrap();
+    let engine = Engine::start(Arc::clone(&toy), tokenizer.clone(), settings).unwrap();
     let bench = Bench {
         prompts: &[32, 128],
         generate: 10,
         streams: &[1, 4],
         rounds: 3,
-        repeat: false,
+        repeat: None,
         seed: Seed(0),
         progress: &Silent,
     };
@@ -35,6 +35,13 @@ fn prompts_take_a_call_for_each_chunk_and_answers_one_for_each_token() {
         assert!(rate.seconds.iter().all(|&seconds| seconds >= least), "{rate:?} in {calls} calls");
         assert!(rate.tokens_per_second() <= rate.tokens as f64 / least, "{rate:?}");
     }
+    let few = run(&engine, &Bench { prompts: &[], repeat: Some(1), ..bench }).unwrap();
+    assert_eq!(few.decode.iter().map(|rate| rate.drafted).collect::<Vec<_>>(), [(0, 0); 2]);
     assert!(matches!(run(&engine, &Bench { prompts: &[1_000], ..bench }), Err(Error::ContextLength { .. })));
     engine.shutdown();
+    let settings = Settings { speculative: engine::Speculative::Lookup, ..Settings::default() };
+    let engine = Engine::start(toy, tokenizer, settings).unwrap();
+    let bench = Bench { prompts: &[], generate: 40, streams: &[1], rounds: 1, repeat: Some(1), ..bench };
+    let (drafted, right) = run(&engine, &bench).unwrap().decode[0].drafted;
+    assert!(right > 20 && drafted - right < 10, "{right} of {drafted}");
 }
