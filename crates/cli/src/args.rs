@@ -141,6 +141,9 @@ pub struct Chat {
     /// The system message.
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
+    /// Answer with the adapter in this folder, in peft's format (LoRA).
+    #[arg(long, value_name = "FOLDER")]
+    pub adapter: Option<PathBuf>,
     #[command(flatten)]
     /// How words are chosen.
     pub sampling: Sampling,
@@ -193,6 +196,10 @@ pub struct Serve {
     /// The model's name in the API. [default: the run's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// An adapter in peft's format (LoRA) that requests may ask for by this name as their `model`; may be repeated. Where a
+    /// client may load others, serve.adapter_folders says.
+    #[arg(long = "adapter", value_name = "NAME=FOLDER", value_parser = named_folder)]
+    pub adapters: Vec<(String, PathBuf)>,
     /// Clients must bring this key as a bearer token; may be repeated. Without one, whoever reaches the port may ask.
     /// Other users of the machine can see it in the list of processes: --api-key-file keeps it from them.
     #[arg(long = "api-key", value_name = "KEY")]
@@ -217,6 +224,13 @@ pub struct Serve {
     /// be repeated. The run's recipe has the others.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// A name and a folder.
+fn named_folder(text: &str) -> Result<(String, PathBuf), String> {
+    let parts = text.split_once('=').filter(|(name, folder)| !name.is_empty() && !folder.is_empty());
+    let (name, folder) = parts.ok_or("write a name and a folder, such as french=adapters/french")?;
+    Ok((name.to_owned(), folder.into()))
 }
 
 /// How the access log is written.

@@ -15,13 +15,21 @@ use crate::errors::Error;
 use crate::progress::Shown;
 use crate::{errors, interrupt, open};
 
+/// What the engine of a conversation calls its adapter.
+const ADAPTER: &str = "adapter";
+
 /// `alti chat`.
 pub fn chat(args: &Chat, shown: &Shown) -> Result<(), Error> {
     let found = open::find(&args.run)?;
-    let settings = open::engine_settings(&found, &args.set)?;
+    let mut settings = open::engine_settings(&found, &args.set)?;
+    if let Some(folder) = &args.adapter {
+        // Of the others none is asked for.
+        settings.adapters = [(ADAPTER.to_owned(), folder.clone())].into();
+    }
     let engine = open::engine(open::load(&found, settings.precision, shown)?, settings, shown)?;
     interrupt::listen("");
     let mut talk = Talk::new(engine, args.system.clone(), args.sampling);
+    talk.adapter = args.adapter.is_some().then(|| ADAPTER.to_owned());
     if let Some(prompt) = &args.prompt {
         talk.say(prompt)?;
         return Ok(());
@@ -89,6 +97,8 @@ fn parse(line: &str) -> Line<'_> {
 /// A conversation so far.
 struct Talk {
     engine: Engine,
+    /// The adapter that answers.
+    adapter: Option<String>,
     system: Option<String>,
     sampling: Sampling,
     turns: Vec<Message>,
@@ -96,7 +106,7 @@ struct Talk {
 
 impl Talk {
     fn new(engine: Engine, system: Option<String>, sampling: Sampling) -> Self {
-        Self { engine, system, sampling, turns: Vec::new() }
+        Self { engine, adapter: None, system, sampling, turns: Vec::new() }
     }
 
     /// Does what the line says; `false` when the person leaves.
@@ -147,6 +157,7 @@ impl Talk {
                 seed: Some(self.sampling.seed),
                 ..engine::Sampling::default()
             },
+            adapter: self.adapter.clone(),
             ..Request::new(prompt)
         };
         interrupt::clear();

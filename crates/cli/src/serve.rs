@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use owo_colors::OwoColorize;
@@ -20,7 +20,9 @@ const LOOK: Duration = Duration::from_millis(50);
 pub fn serve(args: &Serve, shown: &Shown) -> Result<(), Error> {
     let found = open::find(&args.run)?;
     let api_keys = keys(&args.api_keys, &args.api_key_files)?;
-    let recipe = open::recipe(&found, &args.set)?;
+    let mut recipe = open::recipe(&found, &args.set)?;
+    let name = args.name.clone().unwrap_or_else(|| found.name.clone());
+    add_adapters(&mut recipe.engine, &args.adapters, &name)?;
     let mut settings = recipe.serve;
     settings.allowed_origins.extend(args.cors_origins.iter().cloned());
     settings.shutdown_grace_seconds = args.shutdown_grace.unwrap_or(settings.shutdown_grace_seconds);
@@ -34,7 +36,7 @@ pub fn serve(args: &Serve, shown: &Shown) -> Result<(), Error> {
     let server = serve::Server::start(listener, settings.clone())?;
     let loaded = open::load(&found, recipe.engine.precision, shown)?;
     let engine = open::engine(loaded, recipe.engine, shown)?;
-    let name = args.name.clone().unwrap_or(found.name);
+    let adapters: Vec<String> = engine.adapters().into_iter().map(|adapter| adapter.name).collect();
     let made = std::fs::metadata(found.folder.join("config.json")).and_then(|m| m.modified()).ok();
     let created =
         made.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
@@ -49,12 +51,36 @@ pub fn serve(args: &Serve, shown: &Shown) -> Result<(), Error> {
     shown.line(&format!("{} on {}", name.bold(), format!("http://{address}").cyan().bold()));
     shown.line(&format!("  chat page  http://{address}/"));
     shown.line(&format!("  OpenAI API http://{address}/v1  (model {name:?})"));
+    if !adapters.is_empty() {
+        shown.line(&format!("  adapters   {}  (as the model)", adapters.join(", ")));
+    }
     shown.line("  Ctrl-C stops");
     interrupt::listen("Finishing the answers that run. Ctrl-C again ends at once.");
     while !interrupt::asked() {
         std::thread::sleep(LOOK);
     }
     server.stop();
+    Ok(())
+}
+
+/// Adds the adapters of the command line to those of the settings.
+fn add_adapters(
+    settings: &mut engine::Settings,
+    given: &[(String, PathBuf)],
+    model: &str,
+) -> Result<(), Error> {
+    for (name, folder) in given {
+        if settings.adapters.insert(name.clone(), folder.clone()).is_some() {
+            let message = format!("two adapters are called {name}");
+            let hint = "give each another name; the recipe's are in its section [engine.adapters]".to_owned();
+            return Err(Error::Usage { message, hint });
+        }
+    }
+    if settings.adapters.contains_key(model) {
+        let message = format!("an adapter is called {model}, as the model is");
+        let hint = "give the adapter another name, or the model, with --name".to_owned();
+        return Err(Error::Usage { message, hint });
+    }
     Ok(())
 }
 
@@ -152,6 +178,25 @@ mod tests {
         check("two\nthree four\n", Err("line 2 of"));
         assert!(keys(&[String::new()], &[] as &[&Path]).is_err());
         assert!(keys(&[], &[] as &[&Path]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn no_two_things_that_are_served_share_a_name() {
+        let check = |given: &[&str], wanted: Result<usize, &str>| {
+            let mut settings = engine::Settings::default();
+            settings.adapters.insert("old".into(), "a".into());
+            let given: Vec<_> = given.iter().map(|name| ((*name).to_owned(), "b".into())).collect();
+            match (add_adapters(&mut settings, &given, "model"), wanted) {
+                (Ok(()), Ok(count)) => assert_eq!(settings.adapters.len(), count),
+                (Err(found), Err(wanted)) => assert!(found.to_string().contains(wanted), "{found}"),
+                (found, _) => panic!("{given:?}: {found:?}"),
+            }
+        };
+        check(&[], Ok(1));
+        check(&["one", "two"], Ok(3));
+        check(&["one", "one"], Err("two adapters are called one"));
+        check(&["old"], Err("two adapters are called old"));
+        check(&["model"], Err("as the model is"));
     }
 
     #[test]

@@ -102,12 +102,14 @@ impl Answers {
         trace.told().prompt_tokens = Some(prompt_tokens);
         let mut watch = Watch { trace: trace.clone(), metrics: Arc::clone(metrics), open: 0, begun: false };
         for (index, request) in requests.into_iter().enumerate() {
+            let model = request.adapter.clone();
             let sink = ChoiceSink { index, sender: sender.clone() };
             // On an error the receiver is dropped here, which cancels those before.
             engine
                 .submit_to(request, Box::new(sink))
                 .map_err(|error| ApiError::from_engine(error, input, retry_after(engine)))?;
             watch.open += 1;
+            metrics.begun(model.as_deref().unwrap_or(&app.info.model));
         }
         Ok(Answers { receiver, count, choices, prompt_tokens, watch })
     }

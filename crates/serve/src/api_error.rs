@@ -103,6 +103,17 @@ impl ApiError {
             engine::Error::Constraint { reason } => {
                 ApiError::invalid(None, format!("The answer cannot be constrained as asked: {reason}."))
             }
+            // Unloaded since its name was found.
+            engine::Error::UnknownAdapter { name, .. } => {
+                let message = format!("The model '{name}' does not exist any more.");
+                let status = StatusCode::NOT_FOUND;
+                ApiError::new(status, "invalid_request_error", Some("model_not_found"), message).at("model")
+            }
+            engine::Error::Adapter { .. } => {
+                let hint = error.hint().map(|hint| format!(" Hint: {hint}.")).unwrap_or_default();
+                ApiError::invalid(Some("invalid_adapter"), format!("Invalid '{input}': {error}.{hint}"))
+                    .at(input)
+            }
             engine::Error::QueueFull { in_flight } => {
                 let message = format!(
                     "The server is busy: {in_flight} requests run or wait. Please try again in {retry_after} s."

@@ -26,7 +26,7 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
     let fields = Fields::of_body(&body)?;
     refuse_unsupported(&fields)?;
     let tokenizer = app.engine.tokenizer();
-    let mut parameters = Parameters::read(&fields, &app.info, tokenizer.vocab_size())?;
+    let mut parameters = Parameters::read(&fields, &app)?;
     parameters.template.max_tokens = max_tokens(&fields)?;
     parameters.template.logprobs = logprobs(&fields)?;
     let messages = messages(&fields)?;
@@ -44,7 +44,7 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
     let reader = || tools.reader(tokenizer, constrained);
     let with_logprobs = parameters.template.logprobs.is_some();
     let answers = Answers::submit(&app, parameters.requests(&prompt), parameters.choices, "messages")?;
-    let stamp = Stamp::new("chatcmpl-", &app.info);
+    let stamp = Stamp::new("chatcmpl-", &parameters.model);
     if parameters.stream {
         let logprobs_of = with_logprobs.then(|| tokenizer.clone());
         let include_usage = parameters.include_usage;

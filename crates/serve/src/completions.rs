@@ -24,7 +24,7 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
     refuse(&fields, "suffix", &[""], "This model continues text; it does not insert.")?;
     let wanted = Wanted::read(&fields)?;
     let tokenizer = app.engine.tokenizer();
-    let mut parameters = Parameters::read(&fields, &app.info, tokenizer.vocab_size())?;
+    let mut parameters = Parameters::read(&fields, &app)?;
     let shown = parameters.choices;
     parameters.choices = candidates(&fields, &parameters, app.info.settings.max_choices)?;
     parameters.template.logprobs = fields.count("logprobs", 0, MAX_LOGPROBS)?;
@@ -63,7 +63,7 @@ pub(crate) async fn complete(app: Arc<App>, body: Value) -> Result<Response, Api
         std::iter::repeat_n(Echo { text, unsaid: prompt.unsaid }, shown)
     };
     let echoes: Vec<Echo> = prompts.into_iter().flat_map(echo_of).collect();
-    let stamp = Stamp::new("cmpl-", &app.info);
+    let stamp = Stamp::new("cmpl-", &parameters.model);
     if parameters.stream {
         let tokenizer = with_logprobs.then(|| tokenizer.clone());
         let offsets = vec![0; echoes.len()];

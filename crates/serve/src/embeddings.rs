@@ -14,12 +14,12 @@ use crate::api_error::ApiError;
 use crate::completions::{check_count, prompts};
 use crate::fields::{Fields, wrong_value};
 use crate::http::App;
-use crate::parameters::check_model;
+use crate::models::Named;
 
 /// Answers one request; `body` is its parsed JSON.
 pub(crate) async fn create(app: Arc<App>, body: Value) -> Result<Response, ApiError> {
     let fields = Fields::of_body(&body)?;
-    check_model(&fields, &app.info)?;
+    let Named { model, adapter } = Named::read(&fields, &app)?;
     let prompts =
         prompts(&fields, "input", app.engine.tokenizer())?.ok_or_else(|| fields.missing("input"))?;
     check_count(prompts.len(), app.info.settings.max_embeddings, "texts are given", "input")?;
@@ -36,7 +36,8 @@ pub(crate) async fn create(app: Arc<App>, body: Value) -> Result<Response, ApiEr
     let dimensions = fields.count("dimensions", 1, usize::MAX)?;
     fields.string("user")?;
 
-    let request = |prompt| Request { embedding: Some(pooling), ..Request::new(prompt) };
+    let request =
+        |prompt| Request { embedding: Some(pooling), adapter: adapter.clone(), ..Request::new(prompt) };
     let requests = prompts.into_iter().map(|prompt| request(prompt.tokens)).collect();
     let (completions, usage) = Answers::submit(&app, requests, 1, "input")?.gather().await?;
     let width = completions.first().map_or(0, |completion| completion.embedding.len());
@@ -61,7 +62,7 @@ pub(crate) async fn create(app: Arc<App>, body: Value) -> Result<Response, ApiEr
     let body = json!({
         "object": "list",
         "data": data,
-        "model": app.info.model,
+        "model": model,
         "usage": usage.of_embeddings(),
     });
     Ok(Json(body).into_response())

@@ -24,10 +24,9 @@ use tower::util::option_layer;
 use crate::ServeInfo;
 use crate::api_error::{ApiError, ErrorName};
 use crate::metrics::{Metrics, Open};
-use crate::parameters::unknown_model;
 use crate::record::{Record, Trace};
 use crate::responses::Store;
-use crate::{answers, chat, completions, cors, embeddings, openapi, responses, tokens};
+use crate::{answers, chat, completions, cors, embeddings, models, openapi, responses, tokens};
 
 const CHAT: &str = include_str!("../assets/chat.html");
 const DOCS: &str = include_str!("../assets/docs.html");
@@ -82,8 +81,7 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/responses", post(create_response))
         .route("/v1/responses/{id}", get(response).delete(delete_response))
-        .route("/v1/models", get(models))
-        .route("/v1/models/{*id}", get(model))
+        .merge(models::routes(&app.info))
         .route("/tokenize", post(tokenize))
         .route("/detokenize", post(detokenize))
         .route("/tokenizer_info", get(tokenizer_info))
@@ -111,9 +109,9 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    pub(crate) fn new(prefix: &str, info: &ServeInfo) -> Self {
+    pub(crate) fn new(prefix: &str, model: &str) -> Self {
         let id = format!("{prefix}{}", unique_id());
-        Stamp { id, created: unix_seconds(), model: info.model.clone(), system_fingerprint: None }
+        Stamp { id, created: unix_seconds(), model: model.into(), system_fingerprint: None }
     }
 }
 
@@ -169,21 +167,6 @@ async fn delete_response(State(app): State<App>, Path(id): Path<String>) -> Resu
     responses::delete(&app, &id)
 }
 
-async fn models(State(app): State<App>) -> Json<Value> {
-    Json(json!({ "object": "list", "data": [describe(&app)] }))
-}
-
-async fn model(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    if id == app.info.model { Ok(Json(describe(&app))) } else { Err(unknown_model(&id, &app.info)) }
-}
-
-fn describe(app: &App) -> Value {
-    let ServeInfo { model, created, owned_by, .. } = &*app.info;
-    // `max_model_len` is vLLM's; clients that budget their prompts look for it.
-    let context = app.engine.context();
-    json!({ "id": model, "object": "model", "created": created, "owned_by": owned_by, "max_model_len": context })
-}
-
 /// Whether the process should live on: not once the engine has failed, for then only a new start helps.
 async fn health(State(app): State<App>) -> Response {
     let stopping = app.stopping.load(Ordering::Relaxed);
@@ -212,7 +195,7 @@ async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
 }
 
 async fn openapi_document(State(app): State<App>) -> Json<Value> {
-    Json(openapi::document(&app.info, app.engine.tokenizer().vocab_size()))
+    Json(openapi::document(&app.info, &app.engine.adapters(), app.engine.tokenizer().vocab_size()))
 }
 
 fn page(text: &'static str) -> Response {
@@ -240,7 +223,7 @@ async fn wrong_method(request: Request) -> ApiError {
     )
 }
 
-async fn read_json(info: &ServeInfo, request: Request) -> Result<Value, ApiError> {
+pub(crate) async fn read_json(info: &ServeInfo, request: Request) -> Result<Value, ApiError> {
     check_content_type(request.headers())?;
     let limit = info.settings.max_body_bytes;
     let too_large = || {

@@ -1,5 +1,7 @@
 //! What a server needs to know besides the engine: the model's name, who may ask, and the `[serve]` section of a recipe.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{AccessLog, ApiKeys, Error};
@@ -52,6 +54,8 @@ pub struct Settings {
     /// Web origins, such as `https://chat.example`, whose pages may call the API from a browser. `*`: all. None: only
     /// the server's own page may.
     pub allowed_origins: Vec<String>,
+    /// Folders from whose subfolders clients may load adapters, at `/v1/load_lora_adapter`. None: they may not.
+    pub adapter_folders: Vec<PathBuf>,
     /// Responses that are remembered for `previous_response_id`, the newest; 0: none.
     pub max_stored_responses: usize,
     /// Bytes of text that they may take together.
@@ -80,6 +84,7 @@ impl Default for Settings {
             temperature: 0.6,
             top_p: 0.9,
             allowed_origins: Vec::new(),
+            adapter_folders: Vec::new(),
             max_stored_responses: 1000,
             max_stored_bytes: 64 << 20,
             open_metrics: false,
@@ -121,6 +126,9 @@ impl Settings {
                     "`allowed_origins` holds `{origin}`, which is not like `https://chat.example`"
                 ));
             }
+        }
+        for folder in self.adapter_folders.iter().filter(|folder| !folder.is_dir()) {
+            faults.push(format!("`adapter_folders` holds `{}`, which is no folder", folder.display()));
         }
         if faults.is_empty() { Ok(()) } else { Err(Error::Settings { faults }) }
     }

@@ -18,6 +18,7 @@ mod http;
 mod info;
 mod keys;
 mod metrics;
+mod models;
 mod openapi;
 mod parameters;
 mod record;

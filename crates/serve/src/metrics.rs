@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     prompt_lengths: Histogram,
     answer_lengths: Histogram,
     sequences: Family<Reason, Counter>,
+    models: Family<Model, Counter>,
     connections: Open,
 }
 
@@ -64,6 +65,11 @@ struct Reason {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Model {
+    model: String,
+}
+
 impl Metrics {
     /// Metrics of a server over `engine`, all at zero.
     pub(crate) fn new(engine: Engine, connections: Open) -> Self {
@@ -78,6 +84,7 @@ impl Metrics {
             prompt_lengths: Histogram::new(TOKENS),
             answer_lengths: Histogram::new(TOKENS),
             sequences: Family::default(),
+            models: Family::default(),
             connections,
         };
         metrics.registered(engine)
@@ -131,6 +138,11 @@ impl Metrics {
             self.answer_lengths.clone(),
         );
         registry.register("sequences", "Sequences that ended, by reason", self.sequences.clone());
+        registry.register(
+            "model_sequences",
+            "Sequences that were begun, by the model or the adapter that was asked for",
+            self.models.clone(),
+        );
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register_collector(Box::new(EngineState(engine)));
         self
@@ -152,6 +164,11 @@ impl Metrics {
         if let Some(first_token) = first_token {
             self.first_tokens.get_or_create(&endpoint).observe(first_token.as_secs_f64());
         }
+    }
+
+    /// A sequence was begun; `model` is a name that this server knows, so that there are few of them.
+    pub(crate) fn begun(&self, model: &str) {
+        self.models.get_or_create(&Model { model: model.into() }).inc();
     }
 
     /// A sequence has ended by itself.
@@ -216,6 +233,12 @@ impl Collector for EngineState {
                 "cache_kept_tokens",
                 "Tokens of cache kept for prompts that begin in the same way",
                 stats.kept_tokens,
+            ),
+            ("adapters", "Adapters that can be asked for", self.0.adapters().len()),
+            (
+                "adapter_bytes",
+                "Bytes of the adapters in memory, with unloaded ones that still answer",
+                stats.adapter_bytes,
             ),
             ("cache_tokens_limit", "Tokens that the cache can hold, in whole pages", self.0.cache_tokens()),
             ("context_tokens", "Most tokens of one sequence, prompt and answer together", self.0.context()),

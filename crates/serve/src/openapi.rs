@@ -5,13 +5,15 @@ mod schemas;
 
 use serde_json::{Map, Value, json};
 
+use engine::AdapterInfo;
+
 use crate::ServeInfo;
 
 /// Statuses of the endpoints that ask the model.
 const ERRORS: [&str; 8] = ["400", "404", "408", "413", "415", "429", "500", "503"];
 
 /// The whole document of a server whose model knows `vocab_size` tokens.
-pub(crate) fn document(info: &ServeInfo, vocab_size: usize) -> Value {
+pub(crate) fn document(info: &ServeInfo, adapters: &[AdapterInfo], vocab_size: usize) -> Value {
     let keyed = !info.api_keys.is_empty();
     let mut document = json!({
         "openapi": "3.1.0",
@@ -33,6 +35,25 @@ pub(crate) fn document(info: &ServeInfo, vocab_size: usize) -> Value {
         "paths": paths(keyed),
         "components": { "schemas": schemas::all(info, vocab_size) },
     });
+    if !info.settings.adapter_folders.is_empty() {
+        let paths = document["paths"].as_object_mut();
+        paths.into_iter().for_each(|paths| paths.extend(adapter_paths(keyed)));
+        let text = |about: &str| json!({ "type": "string", "description": about });
+        let name = text("What requests are to call it as their `model`.");
+        let path = text("Its folder on the server: whole, or within one of those that are permitted.");
+        document["components"]["schemas"]["LoadAdapter"] = json!({
+            "type": "object", "required": ["lora_name", "lora_path"], "properties": { "lora_name": name, "lora_path": path },
+        });
+        document["components"]["schemas"]["UnloadAdapter"] = json!({
+            "type": "object", "required": ["lora_name"], "properties": { "lora_name": name },
+        });
+    }
+    // The names that a request may give for its model.
+    let schemas = document["components"]["schemas"].as_object_mut();
+    for schema in schemas.into_iter().flat_map(Map::values_mut) {
+        let names = schema.pointer_mut("/properties/model/enum").and_then(Value::as_array_mut);
+        names.into_iter().for_each(|names| names.extend(adapters.iter().map(|adapter| json!(adapter.name))));
+    }
     if keyed {
         document["components"]["securitySchemes"] = json!({ "key": { "type": "http", "scheme": "bearer" } });
         document["security"] = json!([{ "key": [] }]);
@@ -105,7 +126,7 @@ fn paths(keyed: bool) -> Value {
                 json!({ "200": json_reply("It is forgotten.", "Deleted") }), keyed, &["404"])),
         },
         "/v1/models": { "get": get("listModels", "List the models", "Models", with_errors(
-            json!({ "200": json_reply("The one model.", "ModelList") }), keyed, &[])) },
+            json!({ "200": json_reply("The model and its adapters.", "ModelList") }), keyed, &[])) },
         "/v1/models/{id}": { "get": get("retrieveModel", "Show a model", "Models", with_errors(
             json!({ "200": json_reply("The model.", "Model") }), keyed, &["404"])) },
         "/tokenize": { "post": posted("tokenize", "Turn a text into tokens",
@@ -135,6 +156,36 @@ fn paths(keyed: bool) -> Value {
         paths[open]["get"]["security"] = json!([]);
     }
     paths
+}
+
+/// Those that are there where clients may load adapters.
+fn adapter_paths(keyed: bool) -> Map<String, Value> {
+    let path = |operation: &str, summary: &str, about: &str, request: &str, reply: (&str, &str)| {
+        let ok = described(reply.0, "application/json", reference(reply.1));
+        json!({ "post": {
+            "operationId": operation,
+            "summary": summary,
+            "description": about,
+            "tags": ["Models"],
+            "requestBody": { "required": true, "content": { "application/json": { "schema": reference(request) } } },
+            "responses": with_errors(json!({ "200": ok }), keyed, &["400", "404", "408", "413", "415", "500", "503"]),
+        } })
+    };
+    [
+        ("/v1/load_lora_adapter", path(
+            "loadAdapter", "Load an adapter",
+            "From a folder in peft's format on the server, within those that its settings permit. As vLLM has it.",
+            "LoadAdapter", ("The adapter can be asked for.", "Model"),
+        )),
+        ("/v1/unload_lora_adapter", path(
+            "unloadAdapter", "Unload an adapter",
+            "Requests that asked for it are answered to their end; its memory is free then. As vLLM has it.",
+            "UnloadAdapter", ("It can no longer be asked for.", "Deleted"),
+        )),
+    ]
+    .map(|(route, path)| (route.to_owned(), path))
+    .into_iter()
+    .collect()
 }
 
 pub(super) fn reference(schema: &str) -> Value {

@@ -3,9 +3,10 @@
 use engine::{Constraint, Engine, Request, Sampling};
 use serde_json::Value;
 
-use crate::ServeInfo;
 use crate::api_error::ApiError;
 use crate::fields::{Fields, wrong_type, wrong_value};
+use crate::http::App;
+use crate::models::Named;
 
 /// More stop texts than OpenAI takes (4), few enough to look for at each token.
 pub(crate) const MAX_STOPS: usize = 16;
@@ -16,6 +17,8 @@ pub(crate) const MAX_LOGPROBS: usize = 20;
 
 /// What both endpoints understand.
 pub(crate) struct Parameters {
+    /// What was asked for, as answers show it.
+    pub(crate) model: String,
     /// Everything but the prompts, the limit and the log-probabilities.
     pub(crate) template: Request,
     pub(crate) choices: usize,
@@ -24,8 +27,9 @@ pub(crate) struct Parameters {
 }
 
 impl Parameters {
-    pub(crate) fn read(fields: &Fields, info: &ServeInfo, vocab_size: usize) -> Result<Self, ApiError> {
-        check_model(fields, info)?;
+    pub(crate) fn read(fields: &Fields, app: &App) -> Result<Self, ApiError> {
+        let (info, vocab_size) = (&app.info, app.engine.tokenizer().vocab_size());
+        let Named { model, adapter } = Named::read(fields, app)?;
         let number = |name: &str, least: f64, most: f64, default: f32| -> Result<f32, ApiError> {
             Ok(fields.number(name, least, most)?.map_or(default, |value| value as f32))
         };
@@ -47,8 +51,8 @@ impl Parameters {
         let include_usage = stream_options(fields, stream)?;
         let choices = fields.count("n", 1, info.settings.max_choices)?.unwrap_or(1);
         let stop = fields.strings("stop", MAX_STOPS)?;
-        let template = Request { sampling, stop, ..Request::default() };
-        Ok(Parameters { template, choices, stream, include_usage })
+        let template = Request { sampling, stop, adapter, ..Request::default() };
+        Ok(Parameters { model, template, choices, stream, include_usage })
     }
 
     /// The engine's requests for one prompt: `choices` of them, each with its own random numbers.
@@ -61,22 +65,6 @@ impl Parameters {
         };
         (0..self.choices as u64).map(choice).collect()
     }
-}
-
-/// The model that is served, by name; OpenAI requires the name, here it may be left out.
-pub(crate) fn check_model(fields: &Fields, info: &ServeInfo) -> Result<(), ApiError> {
-    match fields.string("model")? {
-        Some(model) if model != info.model => Err(unknown_model(model, info)),
-        _ => Ok(()),
-    }
-}
-
-/// 404, with the name that would have been right.
-pub(crate) fn unknown_model(model: &str, info: &ServeInfo) -> ApiError {
-    let shown: String = model.chars().take(100).collect();
-    let message = format!("The model '{shown}' does not exist. This server has '{}'.", info.model);
-    let status = axum::http::StatusCode::NOT_FOUND;
-    ApiError::new(status, "invalid_request_error", Some("model_not_found"), message).at("model")
 }
 
 fn top_k(fields: &Fields) -> Result<Option<usize>, ApiError> {

@@ -34,7 +34,7 @@ pub(crate) async fn create(app: Arc<App>, body: Value) -> Result<Response, ApiEr
     let fields = Fields::of_body(&body)?;
     refuse_unsupported(&fields)?;
     let tokenizer = app.engine.tokenizer();
-    let mut parameters = Parameters::read(&fields, &app.info, tokenizer.vocab_size())?;
+    let mut parameters = Parameters::read(&fields, &app)?;
     parameters.choices = 1;
     parameters.template.max_tokens = fields.count("max_output_tokens", 1, usize::MAX)?;
     let top_logprobs = fields.count("top_logprobs", 0, MAX_LOGPROBS)?;
@@ -68,7 +68,7 @@ pub(crate) async fn create(app: Arc<App>, body: Value) -> Result<Response, ApiEr
 
     let draft = Draft {
         id: format!("resp_{}", unique_id()),
-        head: head(&fields, &app, &parameters, &tools)?,
+        head: head(&fields, &parameters, &tools)?,
         store: fields.boolean("store")?.unwrap_or(true),
         conversation,
     };
@@ -156,12 +156,7 @@ fn status(reason: FinishReason) -> &'static str {
 }
 
 /// What the object says of the request; OpenAI's clients expect every key.
-fn head(
-    fields: &Fields,
-    app: &App,
-    parameters: &Parameters,
-    tools: &Tools,
-) -> Result<Map<String, Value>, ApiError> {
+fn head(fields: &Fields, parameters: &Parameters, tools: &Tools) -> Result<Map<String, Value>, ApiError> {
     let sampling = &parameters.template.sampling;
     let given = |name: &str| fields.value(name).cloned().unwrap_or(Value::Null);
     let head = json!({
@@ -176,7 +171,7 @@ fn head(
         "instructions": given("instructions"),
         "max_output_tokens": given("max_output_tokens"),
         "max_tool_calls": null,
-        "model": app.info.model,
+        "model": parameters.model,
         "output": [],
         "parallel_tool_calls": tools.parallel(),
         "previous_response_id": given("previous_response_id"),

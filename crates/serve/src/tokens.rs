@@ -9,12 +9,13 @@ use crate::api_error::ApiError;
 use crate::completions::laid_out;
 use crate::fields::{Fields, wrong_type};
 use crate::http::App;
-use crate::parameters::{check_model, tokens};
+use crate::models::Named;
+use crate::parameters::tokens;
 
 /// From a text to its tokens. Names of special tokens in it stand for them: these are not the prompts of a model.
 pub(crate) fn tokenize(app: &App, body: &Value) -> Result<Json<Value>, ApiError> {
     let fields = Fields::of_body(body)?;
-    check_model(&fields, &app.info)?;
+    Named::read(&fields, app)?;
     let tokenizer = app.engine.tokenizer();
     let text = fields.string("prompt")?.ok_or_else(|| fields.missing("prompt"))?;
     let mut tokens = laid_out(tokenizer, text);
@@ -34,7 +35,7 @@ pub(crate) fn tokenize(app: &App, body: &Value) -> Result<Json<Value>, ApiError>
 /// From tokens to their text, in which special tokens are shown by their names.
 pub(crate) fn detokenize(app: &App, body: &Value) -> Result<Json<Value>, ApiError> {
     let fields = Fields::of_body(body)?;
-    check_model(&fields, &app.info)?;
+    Named::read(&fields, app)?;
     let tokenizer = app.engine.tokenizer();
     let tokens = match fields.required("tokens")? {
         Value::Array(list) => tokens(list, "tokens", tokenizer.vocab_size())?,

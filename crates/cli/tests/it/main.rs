@@ -270,6 +270,10 @@ fn talk(place: &Place) {
     assert!(answer.ends_with('\n'), "{answer:?}");
     assert_eq!(answer, chat(&ask), "the same question at temperature 0 has two answers");
 
+    let folder = loud_adapter(place);
+    let loud = chat(&[&ask[..], &["--adapter", &folder]].concat());
+    assert_ne!(loud, answer, "the adapter changes nothing");
+
     let mut child = place
         .command(&["chat", "runs/calm", "--max-tokens", "8"])
         .stdin(Stdio::piped())
@@ -284,6 +288,7 @@ fn talk(place: &Place) {
 
     let mut server = place
         .command(&["serve", "runs/calm", "--listen", "127.0.0.1:0", "--log-format", "json"])
+        .args(["--adapter", &format!("loud={folder}")])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -291,27 +296,50 @@ fn talk(place: &Place) {
     let (address, log) = address_of(&mut server);
     let health = http(&address, "GET", "/healthz", "");
     let models = http(&address, "GET", "/v1/models", "");
-    let request = serde_json::json!({
-        "model": "calm", "messages": [{"role": "user", "content": "What is 12 plus 30?"}], "max_tokens": 12, "temperature": 0,
-    });
-    let completion = http(&address, "POST", "/v1/chat/completions", &request.to_string());
+    let ask_of = |model: &str| {
+        let request = serde_json::json!({
+            "model": model, "messages": [{"role": "user", "content": "What is 12 plus 30?"}], "max_tokens": 12, "temperature": 0,
+        });
+        http(&address, "POST", "/v1/chat/completions", &request.to_string())
+    };
+    let completions = ["calm", "loud"].map(ask_of);
     let page = http(&address, "GET", "/", "");
     stop_in_mid_stream(&address, &mut server);
     stop_at_once(place);
     let log: Vec<serde_json::Value> =
         log.join().unwrap().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let paths: Vec<&str> = log.iter().filter_map(|line| line["path"].as_str()).collect();
-    let asked = ["/healthz", "/v1/models", "/v1/chat/completions", "/", "/v1/completions"];
+    let asks = "/v1/chat/completions";
+    let asked = ["/healthz", "/v1/models", asks, asks, "/", "/v1/completions"];
     assert_eq!(paths, asked, "{log:?}");
     assert!(log.iter().all(|line| line["status"] == 200), "{log:?}");
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
-    assert!(models.contains("\"calm\""), "{models}");
+    assert!(models.contains("\"calm\"") && models.contains("\"loud\""), "{models}");
     assert!(page.contains("<html") || page.contains("<!doctype html"), "{page}");
-    let body = completion.split_once("\r\n\r\n").unwrap().1;
-    let body: serde_json::Value =
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {completion}"));
-    let served = body["choices"][0]["message"]["content"].as_str().unwrap();
-    assert_eq!(served.trim(), answer.trim().trim_end_matches('…').trim(), "the server and the chat differ");
+    for (completion, answer) in completions.iter().zip([answer, loud]) {
+        let body = completion.split_once("\r\n\r\n").unwrap().1;
+        let body: serde_json::Value =
+            serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {completion}"));
+        let served = body["choices"][0]["message"]["content"].as_str().unwrap();
+        assert_eq!(
+            served.trim(),
+            answer.trim().trim_end_matches('…').trim(),
+            "the server and the chat differ"
+        );
+    }
+}
+
+/// The folder of a random adapter for the run's model, which drowns what that has learned.
+fn loud_adapter(place: &Place) -> String {
+    let config = model::hf::load(&place.path("runs/calm/aligned")).unwrap().config;
+    let mut random = ledger::seed::Seed(1).stream("adapters", 0);
+    let settings = model::AdapterSettings { rank: 4, ..Default::default() };
+    let mut adapters = model::Adapters::init(&config, &settings, &mut random).unwrap();
+    adapters.data.iter_mut().for_each(|value| *value += 0.3 * random.normal());
+    let folder = place.path("loud");
+    fs::create_dir(&folder).unwrap();
+    model::peft::save(&folder, &adapters, None).unwrap();
+    folder.to_string_lossy().into_owned()
 }
 
 /// The system asks the server to end while an answer is on its way: the answer is finished, and so is the process.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::{Completion, Engine, Error, Event, KvCache, Request, Settings};
+use engine::{Completion, Engine, Error, Event, KvCache, Request, Settings, Speculative};
 use ledger::seed::Seed;
 use model::{AdapterSettings, Adapters, Config, peft};
 use tempfile::TempDir;
@@ -73,16 +73,26 @@ fn a_request_gets_the_same_tokens_alone_and_beside_any_adapters() {
         (0..12).map(|number| request(which(number), prompt(20 + 9 * (number / 3)), 12)).collect()
     };
     for kv_cache in [KvCache::Exact, KvCache::Q8] {
-        let with = |max_sequences, prefill_chunk| {
-            start(Settings { max_sequences, prefill_chunk, kv_cache, ..settings(&folders) })
+        let with = |max_sequences, prefill_chunk| Settings {
+            max_sequences,
+            prefill_chunk,
+            kv_cache,
+            ..settings(&folders)
         };
-        let engine = with(1, 256);
+        let engine = start(with(1, 256));
         let alone: Vec<Completion> =
             requests().into_iter().map(|request| engine.complete(request).unwrap()).collect();
         assert_ne!(alone[0].tokens, alone[1].tokens);
         assert_ne!(alone[1].tokens, alone[2].tokens);
-        for (max_sequences, prefill_chunk) in [(12, 256), (5, 7), (12, 40)] {
-            let together = with(max_sequences, prefill_chunk).complete_all(requests());
+        for (max_sequences, prefill_chunk, speculative) in [
+            (12, 256, Speculative::Off),
+            (5, 7, Speculative::Off),
+            (12, 40, Speculative::Off),
+            (12, 256, Speculative::Lookup),
+            (1, 256, Speculative::Lookup),
+        ] {
+            let settings = Settings { speculative, ..with(max_sequences, prefill_chunk) };
+            let together = start(settings).complete_all(requests());
             for (index, (alone, together)) in alone.iter().zip(together).enumerate() {
                 let together = together.unwrap();
                 assert_eq!(

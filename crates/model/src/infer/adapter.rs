@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use kernels::gemm::{Accumulate, Packed, Precision, View, ViewMut, gemm_packed};
 use kernels::meter::{self, Pass};
+use rayon::prelude::*;
 
 use super::Segment;
 use crate::adapters::Adapters;
@@ -123,13 +124,23 @@ impl<'a> Added<'a> {
         if self.runs.is_empty() {
             return;
         }
-        let _metered = meter::label(low_rank::ROLE, Pass::Forward);
         let input = x.len() / (y.len() / out);
+        let (mut work, mut rest, mut end) = (Vec::with_capacity(self.runs.len()), y, 0);
         for Run { rows, adapter } in self.runs {
+            let (own, after) = rest[(rows.start - end) * out..].split_at_mut(rows.len() * out);
+            (rest, end) = (after, rows.end);
             if let Some(beside) = &adapter.layers[self.layer][self.matrix] {
-                let x = &x[rows.start * input..rows.end * input];
-                beside.forward(&mut y[rows.start * out..rows.end * out], x, out);
+                work.push((beside, own, &x[rows.start * input..rows.end * input]));
             }
+        }
+        // One run's products are too small for two threads to share one, so different runs go to different threads.
+        let add = |(beside, y, x): (&Beside, &mut [f32], &[f32])| {
+            let _metered = meter::label(low_rank::ROLE, Pass::Forward);
+            beside.forward(y, x, out);
+        };
+        match work.len() {
+            1 => work.into_iter().for_each(add),
+            _ => work.into_par_iter().for_each(add),
         }
     }
 }

@@ -58,7 +58,7 @@ fn count(least: usize, about: &str) -> Value {
 fn sampling(info: &ServeInfo) -> Map<String, Value> {
     let settings = &info.settings;
     members(json!({
-        "model": { "type": "string", "enum": [info.model], "description": "May be left out: there is one." },
+        "model": { "type": "string", "enum": [info.model], "description": "The model, which may be left out, or an adapter over it." },
         "temperature": number(0.0, 2.0, round(settings.temperature), "0: always the likeliest token."),
         "top_p": number(0.0, 1.0, round(settings.top_p), "The least likely tokens beyond this share are left out."),
         "top_k": { "type": "integer", "minimum": -1, "description": "At most so many tokens are considered; 0 and -1: all." },
@@ -467,9 +467,11 @@ fn replies() -> Map<String, Value> {
                 "prompt_tokens": integer(), "total_tokens": integer(),
             })),
         })),
-        "Model": object(&["id", "object", "created", "owned_by", "max_model_len"], json!({
+        "Model": object(&["id", "object", "created", "owned_by", "max_model_len", "root", "parent"], json!({
             "id": string(), "object": { "const": "model" }, "created": integer(), "owned_by": string(),
             "max_model_len": { "type": "integer", "description": "Most tokens of prompt and answer together." },
+            "root": text("The model that weights come from."),
+            "parent": nullable(text("Of an adapter the model that it stands over.")),
         })),
         "ModelList": object(&["object", "data"], json!({ "object": { "const": "list" }, "data": list(reference("Model")) })),
         "Tokens": object(&["count", "max_model_len", "tokens", "token_strs"], json!({
@@ -560,7 +562,7 @@ fn response_objects() -> Map<String, Value> {
             "delta": string(), "item_id": string(), "output_index": integer(), "content_index": integer(),
         })),
         "Deleted": object(&["id", "object", "deleted"], json!({
-            "id": string(), "object": { "const": "response" }, "deleted": { "const": true },
+            "id": string(), "object": { "enum": ["response", "model"] }, "deleted": { "const": true },
         })),
     }))
 }

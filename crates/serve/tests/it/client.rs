@@ -31,7 +31,10 @@ impl Server {
         let mut settings = engine::Settings::default();
         let mut info = ServeInfo::new("parrot");
         change(&mut settings, &mut info);
-        let engine = toy::engine(pause, settings);
+        Server::over(toy::engine(pause, settings), info)
+    }
+
+    pub fn over(engine: Engine, info: ServeInfo) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, told) = oneshot::channel::<()>();

@@ -1,5 +1,6 @@
 //! The server over real sockets, with a model whose answers are known.
 
+mod adapters;
 mod answers;
 mod client;
 mod connections;
