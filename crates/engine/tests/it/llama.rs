@@ -15,7 +15,7 @@ pub fn llama() -> Arc<Llama> {
     llama_in(Precision::F32)
 }
 
-fn llama_in(precision: Precision) -> Arc<Llama> {
+pub fn llama_in(precision: Precision) -> Arc<Llama> {
     let config = Config {
         dim: 64,
         layers: 2,

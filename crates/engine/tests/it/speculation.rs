@@ -5,9 +5,10 @@ use std::sync::Arc;
 use engine::{
     Completion, Constraint, Engine, Error, Forward, KvCache, Request, Sampling, Settings, Speculative, Usage,
 };
+use kernels::gemm::Precision;
 use ledger::seed::{Rng, Seed};
 
-use crate::llama::llama;
+use crate::llama::llama_in;
 use crate::toy::{Toy, tokenizer};
 
 fn forgetful() -> Toy {
@@ -142,13 +143,24 @@ fn a_llama_answers_the_same_whatever_was_guessed() {
         .map(|request| Request { logprobs: Some(2), ignore_end: request.constraint.is_none(), ..request })
         .map(|request| Request { max_tokens: Some(70), stop: Vec::new(), ..request })
         .collect();
-    for kv_cache in [KvCache::Exact, KvCache::F32, KvCache::Bf16, KvCache::Q8] {
+    use Precision::{Bf16, F32};
+    // In bf16, where the processor has tiles, keys and values are packed in pairs of tokens.
+    let kinds = [
+        (F32, KvCache::Exact),
+        (F32, KvCache::Bf16),
+        (F32, KvCache::Q8),
+        (Bf16, KvCache::Exact),
+        (Bf16, KvCache::F32),
+        (Bf16, KvCache::Q8),
+    ];
+    for (precision, kv_cache) in kinds {
+        let llama = || llama_in(precision);
         let settings = |speculative| Settings { kv_cache, max_sequences: 5, ..settings(speculative) };
         let engine = Engine::start(llama(), tokenizer(), settings(Speculative::Off)).unwrap();
         let wanted: Vec<_> = engine.complete_all(requests.clone()).into_iter().map(shown).collect();
         for speculative in [Speculative::Lookup, draft()] {
             let engine = start(llama(), llama(), settings(speculative.clone()));
-            let which = format!("{speculative:?}, {kv_cache:?}");
+            let which = format!("{speculative:?}, {precision:?}, {kv_cache:?}");
             check(&wanted, engine.complete_all(requests.clone()), &which);
             let stats = engine.stats();
             let rejected = stats.drafted_tokens - stats.accepted_tokens;

@@ -454,6 +454,10 @@ fn replies() -> Map<String, Value> {
         "Usage": object(&["prompt_tokens", "completion_tokens", "total_tokens"], json!({
             "prompt_tokens": integer(), "completion_tokens": integer(), "total_tokens": integer(),
             "prompt_tokens_details": object(&["cached_tokens"], json!({ "cached_tokens": integer() })),
+            "completion_tokens_details": object(
+                &["accepted_prediction_tokens", "rejected_prediction_tokens"],
+                json!({ "accepted_prediction_tokens": integer(), "rejected_prediction_tokens": integer() }),
+            ),
         })),
         "Embeddings": object(&["object", "data", "model", "usage"], json!({
             "object": { "const": "list" },

@@ -417,6 +417,34 @@ fn tokens_that_were_found_in_the_cache_are_told() {
 }
 
 #[test]
+fn tokens_that_were_guessed_are_told_and_change_nothing() {
+    let speculative = Server::with(std::time::Duration::ZERO, |settings, _| {
+        settings.speculative = engine::Speculative::Lookup;
+    });
+    // The bias leaves one token, so that the answer repeats itself.
+    let body = json!({
+        "prompt": "the dog", "max_tokens": 40, "temperature": 0, "logit_bias": { "100": 100 }, "ignore_eos": true,
+        "n": 2,
+    });
+    let found = speculative.post(TEXT, &body).json();
+    let plain = Server::start().post(TEXT, &body).json();
+    assert_eq!(found["choices"], plain["choices"]);
+    assert!(plain["usage"].get("completion_tokens_details").is_none());
+    let details = &found["usage"]["completion_tokens_details"];
+    let [right, wrong] =
+        ["accepted", "rejected"].map(|which| details[format!("{which}_prediction_tokens")].as_u64().unwrap());
+    assert!(right > 20, "{found}");
+    assert_eq!(found["usage"]["completion_tokens"], 80);
+    let metrics = speculative.get("/metrics").body;
+    let sample = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    assert_eq!(sample("alti_draft_tokens_total "), right + wrong);
+    assert_eq!(sample("alti_draft_tokens_accepted_total "), right);
+}
+
+#[test]
 fn texts_and_tokens_have_vectors() {
     let server = Server::start();
     let embed = |body: Value| server.post("/v1/embeddings", &body).json();
