@@ -31,7 +31,8 @@ import time
 import urllib.error
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from run import ROOT, built
+
 TOKENS = 256
 # Of f32 arithmetic in another order.
 TOLERANCE = 1e-4
@@ -244,10 +245,7 @@ def main():
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="what llama.cpp makes of the model")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
-    alti = arguments.alti
-    if alti is None:
-        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
-        alti = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/alti"
+    alti = arguments.alti or built()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)

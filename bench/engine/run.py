@@ -46,6 +46,12 @@ def command(*words, **options):
     return done.stdout
 
 
+def built():
+    """Our program, built for release."""
+    subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/alti"
+
+
 def models(arguments, alti):
     """A GGUF file for each shape and kind; both programs read the same."""
     files = {}
@@ -229,10 +235,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
-    alti = arguments.alti
-    if alti is None:
-        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
-        alti = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/alti"
+    alti = arguments.alti or built()
     SCRATCH.mkdir(parents=True, exist_ok=True)
     files = models(arguments, alti)
     programs = [Ours(alti, arguments.threads)]

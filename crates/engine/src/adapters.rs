@@ -34,7 +34,7 @@ pub(crate) struct Loaded {
     pub(crate) number: u64,
     /// Its name is gone: no more requests will come.
     unloaded: AtomicBool,
-    info: AdapterInfo,
+    pub(crate) info: AdapterInfo,
 }
 
 impl Loaded {

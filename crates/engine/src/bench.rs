@@ -55,10 +55,7 @@ pub struct Rate {
 impl Rate {
     /// At the median round.
     pub fn tokens_per_second(&self) -> f64 {
-        let mut seconds = self.seconds.clone();
-        seconds.sort_unstable_by(f64::total_cmp);
-        let (low, high) = (seconds[(seconds.len() - 1) / 2], seconds[seconds.len() / 2]);
-        self.tokens as f64 / (0.5 * (low + high))
+        self.tokens as f64 / ledger::median(&self.seconds)
     }
 }
 

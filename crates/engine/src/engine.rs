@@ -252,6 +252,14 @@ impl Engine {
         Ok(())
     }
 
+    /// The adapter that requests can name so.
+    ///
+    /// # Errors
+    /// [`Error::UnknownAdapter`].
+    pub fn adapter(&self, name: &str) -> Result<AdapterInfo, Error> {
+        Ok(self.inner.adapters.get(name)?.info.clone())
+    }
+
     /// The adapters that requests can name, by name.
     pub fn adapters(&self) -> Vec<AdapterInfo> {
         self.inner.adapters.list()
@@ -534,15 +542,11 @@ fn difference(own: &Tokenizer, other: &Tokenizer) -> Option<String> {
     if own.vocab_size() != other.vocab_size() {
         return Some(format!("it has {} tokens, and this one {}", other.vocab_size(), own.vocab_size()));
     }
-    let token = |tokenizer: &Tokenizer, id| {
-        let text = tokenizer.token_bytes(id).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        (text.unwrap_or_default(), tokenizer.is_special(id))
-    };
     let same = |id: &u32| {
         own.token_bytes(*id) == other.token_bytes(*id) && own.is_special(*id) == other.is_special(*id)
     };
     let id = (0..own.vocab_size() as u32).find(|id| !same(id))?;
-    Some(format!("token {id} is {:?} there and {:?} here", token(other, id).0, token(own, id).0))
+    Some(format!("token {id} is {:?} there and {:?} here", other.decode(&[id]), own.decode(&[id])))
 }
 
 /// A number that differs from one start to the next; the standard library's hash keys come from the system.

@@ -11,6 +11,7 @@ mod error;
 pub mod events;
 mod lines;
 pub mod machine;
+mod median;
 pub mod metrics;
 pub mod progress;
 pub mod run;
@@ -18,3 +19,4 @@ pub mod seed;
 pub mod tensorboard;
 
 pub use error::Error;
+pub use median::median;

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use kernels::gemm::Precision;
+use ledger::median;
 use ledger::seed::Seed;
 use model::infer::{Adapter, Llama, Pages, Scratch, Segment, Wanted};
 use model::{AdapterSettings, Adapters, formats};
@@ -59,10 +60,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         let ratio = |other: &[f64]| {
-            median(other.iter().zip(&times[0]).map(|(other, without)| other / without).collect())
+            let each = other.iter().zip(&times[0]).map(|(other, without)| other / without);
+            median(&each.collect::<Vec<_>>())
         };
         let (one, each) = (ratio(&times[1]), ratio(&times[2]));
-        let without = 1e3 * median(times[0].clone());
+        let without = 1e3 * median(&times[0]);
         println!(
             "{sequences} x {tokens} tokens: {without:.2} ms without, one adapter for all {one:.3}, one for each {each:.3}"
         );
@@ -97,11 +99,6 @@ fn pass<'a>(
     // In the pool, as the engine's steps are.
     rayon::scope(|_| llama.forward(pages, &segments, scratch).map(|_| ()))?;
     Ok(begun.elapsed().as_secs_f64())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    0.5 * (values[(values.len() - 1) / 2] + values[values.len() / 2])
 }
 
 fn megabytes(bytes: usize) -> f64 {

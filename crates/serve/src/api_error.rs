@@ -75,6 +75,12 @@ impl ApiError {
         serde_json::to_string(&Envelope { error: &self.body }).unwrap_or_default()
     }
 
+    /// 404, for a name under which there is no model.
+    pub(crate) fn no_model(message: String) -> Self {
+        ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found"), message)
+            .at("model")
+    }
+
     /// What the engine says about a request whose text came in parameter `input`.
     pub(crate) fn from_engine(error: engine::Error, input: &str, retry_after: u64) -> Self {
         match &error {
@@ -105,9 +111,7 @@ impl ApiError {
             }
             // Unloaded since its name was found.
             engine::Error::UnknownAdapter { name, .. } => {
-                let message = format!("The model '{name}' does not exist any more.");
-                let status = StatusCode::NOT_FOUND;
-                ApiError::new(status, "invalid_request_error", Some("model_not_found"), message).at("model")
+                ApiError::no_model(format!("The model '{name}' does not exist any more."))
             }
             engine::Error::Adapter { .. } => {
                 let hint = error.hint().map(|hint| format!(" Hint: {hint}.")).unwrap_or_default();

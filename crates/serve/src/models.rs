@@ -4,7 +4,6 @@
 use std::path::{Path as FilePath, PathBuf};
 
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use engine::AdapterInfo;
@@ -61,8 +60,13 @@ async fn model(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Va
 
 /// The adapter of a name, or the 404 that it is none.
 fn adapter(app: &App, name: &str) -> Result<AdapterInfo, ApiError> {
-    let found = app.engine.adapters().into_iter().find(|adapter| adapter.name == name);
-    found.ok_or_else(|| ApiError::unknown_model(name, &app.info.model))
+    app.engine.adapter(name).map_err(|_| unknown(name, &app.info.model))
+}
+
+/// 404, with the name that would have been right.
+fn unknown(name: &str, model: &str) -> ApiError {
+    let shown: String = name.chars().take(100).collect();
+    ApiError::no_model(format!("The model '{shown}' does not exist. This server has '{model}'."))
 }
 
 fn describe(app: &App) -> Value {
@@ -114,9 +118,7 @@ async fn unload(State(app): State<App>, request: Request) -> Result<Json<Value>,
     let body = read_json(&app.info, request).await?;
     let fields = Fields::of_body(&body)?;
     let name = fields.string("lora_name")?.ok_or_else(|| fields.missing("lora_name"))?;
-    app.engine
-        .unload_adapter(name)
-        .map_err(|_| ApiError::unknown_model(name, &app.info.model).at("lora_name"))?;
+    app.engine.unload_adapter(name).map_err(|_| unknown(name, &app.info.model).at("lora_name"))?;
     Ok(Json(json!({ "id": name, "object": "model", "deleted": true })))
 }
 
@@ -127,16 +129,6 @@ fn permitted(folders: &[PathBuf], path: &str) -> Option<PathBuf> {
         let found = folder.join(FilePath::new(path)).canonicalize().ok()?;
         (found.is_dir() && found != folder && found.starts_with(&folder)).then_some(found)
     })
-}
-
-impl ApiError {
-    /// 404, with the name that would have been right.
-    pub(crate) fn unknown_model(name: &str, model: &str) -> Self {
-        let shown: String = name.chars().take(100).collect();
-        let message = format!("The model '{shown}' does not exist. This server has '{model}'.");
-        ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found"), message)
-            .at("model")
-    }
 }
 
 #[cfg(test)]

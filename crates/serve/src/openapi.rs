@@ -73,16 +73,7 @@ fn paths(keyed: bool) -> Value {
             "responses": answers(keyed, reply, event),
         } })
     };
-    let posted = |operation: &str, summary: &str, about: &str, request: &str, ok: Value| {
-        json!({
-            "operationId": operation,
-            "summary": summary,
-            "description": about,
-            "tags": ["Models"],
-            "requestBody": { "required": true, "content": { "application/json": { "schema": reference(request) } } },
-            "responses": with_errors(json!({ "200": ok }), keyed, &["400", "404", "408", "413", "415", "500", "503"]),
-        })
-    };
+    let posted = |texts: [&str; 3], request: &str, reply: [&str; 2]| posted(keyed, texts, request, reply);
     let get = |operation: &str, summary: &str, tag: &str, responses: Value| json!({ "operationId": operation, "summary": summary, "tags": [tag], "responses": responses });
     let json_reply = |about: &str, schema: &str| described(about, "application/json", reference(schema));
     let page = |about: &str| described(about, "text/html", json!({ "type": "string" }));
@@ -129,11 +120,11 @@ fn paths(keyed: bool) -> Value {
             json!({ "200": json_reply("The model and its adapters.", "ModelList") }), keyed, &[])) },
         "/v1/models/{id}": { "get": get("retrieveModel", "Show a model", "Models", with_errors(
             json!({ "200": json_reply("The model.", "Model") }), keyed, &["404"])) },
-        "/tokenize": { "post": posted("tokenize", "Turn a text into tokens",
-            "Names of special tokens in the text stand for them. The routes of the tokenizer are vLLM's.",
-            "TokenizeRequest", json_reply("The tokens.", "Tokens")) },
-        "/detokenize": { "post": posted("detokenize", "Turn tokens into their text",
-            "Special tokens are shown by their names.", "DetokenizeRequest", json_reply("The text.", "TokensText")) },
+        "/tokenize": posted(["tokenize", "Turn a text into tokens",
+            "Names of special tokens in the text stand for them. The routes of the tokenizer are vLLM's."],
+            "TokenizeRequest", ["The tokens.", "Tokens"]),
+        "/detokenize": posted(["detokenize", "Turn tokens into their text", "Special tokens are shown by their names."],
+            "DetokenizeRequest", ["The text.", "TokensText"]),
         "/tokenizer_info": { "get": get("tokenizerInfo", "Show what the tokenizer is", "Models", with_errors(
             json!({ "200": json_reply("Its special tokens and sizes.", "TokenizerInfo") }), keyed, &[])) },
         "/healthz": { "get": get("health", "Whether the process should live on", "Operation", with_errors(
@@ -158,29 +149,37 @@ fn paths(keyed: bool) -> Value {
     paths
 }
 
+/// A path that takes JSON and gives JSON, of those that are about models: the operation's name, its summary and what it does;
+/// the schema of the request; what the reply is, and its schema.
+fn posted(
+    keyed: bool,
+    [operation, summary, about]: [&str; 3],
+    request: &str,
+    [reply, schema]: [&str; 2],
+) -> Value {
+    let ok = described(reply, "application/json", reference(schema));
+    json!({ "post": {
+        "operationId": operation,
+        "summary": summary,
+        "description": about,
+        "tags": ["Models"],
+        "requestBody": { "required": true, "content": { "application/json": { "schema": reference(request) } } },
+        "responses": with_errors(json!({ "200": ok }), keyed, &["400", "404", "408", "413", "415", "500", "503"]),
+    } })
+}
+
 /// Those that are there where clients may load adapters.
 fn adapter_paths(keyed: bool) -> Map<String, Value> {
-    let path = |operation: &str, summary: &str, about: &str, request: &str, reply: (&str, &str)| {
-        let ok = described(reply.0, "application/json", reference(reply.1));
-        json!({ "post": {
-            "operationId": operation,
-            "summary": summary,
-            "description": about,
-            "tags": ["Models"],
-            "requestBody": { "required": true, "content": { "application/json": { "schema": reference(request) } } },
-            "responses": with_errors(json!({ "200": ok }), keyed, &["400", "404", "408", "413", "415", "500", "503"]),
-        } })
-    };
     [
-        ("/v1/load_lora_adapter", path(
-            "loadAdapter", "Load an adapter",
-            "From a folder in peft's format on the server, within those that its settings permit. As vLLM has it.",
-            "LoadAdapter", ("The adapter can be asked for.", "Model"),
+        ("/v1/load_lora_adapter", posted(keyed,
+            ["loadAdapter", "Load an adapter",
+             "From a folder in peft's format on the server, within those that its settings permit. As vLLM has it."],
+            "LoadAdapter", ["The adapter can be asked for.", "Model"],
         )),
-        ("/v1/unload_lora_adapter", path(
-            "unloadAdapter", "Unload an adapter",
-            "Requests that asked for it are answered to their end; its memory is free then. As vLLM has it.",
-            "UnloadAdapter", ("It can no longer be asked for.", "Deleted"),
+        ("/v1/unload_lora_adapter", posted(keyed,
+            ["unloadAdapter", "Unload an adapter",
+             "Requests that asked for it are answered to their end; its memory is free then. As vLLM has it."],
+            "UnloadAdapter", ["It can no longer be asked for.", "Deleted"],
         )),
     ]
     .map(|(route, path)| (route.to_owned(), path))

@@ -54,7 +54,7 @@ struct Scan {
     /// The token that starts at a byte.
     ids: [u32; SCAN_BYTES],
     /// At the first byte of a token: what it and the next one make, and below it the byte's index, so that the least is
-    /// the leftmost of those that merge first. [`Scan::NOTHING`] where they make nothing, and at the other bytes.
+    /// the leftmost of those that merge first; [`Scan::NOTHING`] where they make nothing. At the other bytes whatever was there.
     orders: [i32; SCAN_BYTES],
     /// Bit `i`: a token starts at byte `i`. Neighbours are found in it, so nothing has to be moved.
     starts: u64,
@@ -109,7 +109,6 @@ impl Scan {
         let rank = best as u32 >> Scan::INDEX_BITS;
         self.ids[at] = rank;
         self.starts &= !(1 << right);
-        self.orders[right] = Scan::NOTHING;
         self.orders[at] = match self.next(at) {
             Some(after) => Scan::order(vocabulary.merged(rank, self.ids[after]), at),
             None => Scan::NOTHING,

@@ -216,28 +216,18 @@ impl<'a> Iterator for Stretch<'a> {
 fn block_end(text: &str) -> usize {
     // Counted by portions, which goes many bytes at a time.
     const PORTION: usize = 4096;
-    let starts_character = |byte: &&u8| !matches!(**byte, 0x80..=0xBF);
-    let mut left = BLOCK_CHARACTERS;
-    let mut at = 0;
-    for portion in text.as_bytes().chunks(PORTION) {
-        let characters = portion.iter().filter(starts_character).count();
+    let starts_character = |byte: u8| !matches!(byte, 0x80..=0xBF);
+    let bytes = text.as_bytes();
+    let (mut left, mut from) = (BLOCK_CHARACTERS, 0);
+    for portion in bytes.chunks(PORTION) {
+        let characters = portion.iter().filter(|byte| starts_character(**byte)).count();
         if characters > left {
             break;
         }
         left -= characters;
-        at += portion.len();
+        from += portion.len();
     }
-    let bytes = text.as_bytes();
-    while at < bytes.len() {
-        if starts_character(&&bytes[at]) {
-            if left == 0 {
-                break;
-            }
-            left -= 1;
-        }
-        at += 1;
-    }
-    at
+    (from..bytes.len()).filter(|&at| starts_character(bytes[at])).nth(left).unwrap_or(bytes.len())
 }
 
 /// The byte at which the first run grows past 25,000 characters. Meta restarts the count of a cut

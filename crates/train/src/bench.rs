@@ -12,6 +12,7 @@ use std::time::Instant;
 use kernels::gemm::Precision;
 use kernels::meter::{Entry, Meter, Name};
 use ledger::machine;
+use ledger::median;
 use ledger::progress::{Progress, Unit};
 use ledger::seed::Seed;
 use model::{Batch, Weights};
@@ -245,18 +246,6 @@ fn count_documents(plan: &Plan, batches: &dyn Batches, step: u64, micro_batches:
         count += places.filter(|&(place, &start)| place % plan.seq_len == start as usize).count() as u64;
     }
     count
-}
-
-/// The middle one of some times, or the mean of the two in the middle.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        count if count.is_multiple_of(2) => (sorted[middle - 1] + sorted[middle]) / 2.0,
-        _ => sorted[middle],
-    }
 }
 
 #[cfg(test)]

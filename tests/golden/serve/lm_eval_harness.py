@@ -27,42 +27,27 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 # Sums of some tens of scores of f32 arithmetic in another order.
 TOLERANCE = 1e-3
 
-CHOICE = """
-task: tiny_choice
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: "{data}/choice.json"}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: answer
-target_delimiter: ""
-metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
-metadata: {{version: 1}}
-"""
-ROLLING = """
-task: tiny_rolling
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: "{data}/rolling.json"}}}}
-test_split: test
-output_type: loglikelihood_rolling
-doc_to_text: ""
-doc_to_target: "{{{{page}}}}"
-metric_list: [{{metric: word_perplexity}}, {{metric: bits_per_byte}}]
-metadata: {{version: 1}}
-"""
-GENERATE = """
-task: tiny_generate
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: "{data}/generate.json"}}}}
-test_split: test
-output_type: generate_until
-doc_to_text: "{{{{question}}}}"
-doc_to_target: "{{{{answer}}}}"
-generation_kwargs: {{until: ["{stop}"], max_gen_toks: 24, do_sample: false}}
-metric_list: [{{metric: exact_match}}]
-metadata: {{version: 1}}
-"""
+
+def task(name, folder, **more):
+    """A task's description, in the JSON that YAML is too."""
+    return json.dumps(dict(
+        task=f"tiny_{name}", dataset_path="json", dataset_kwargs=dict(data_files=dict(test=f"{folder}/{name}.json")),
+        test_split="test", metadata=dict(version=1), **more,
+    ))
+
+
+def tasks(folder, stop):
+    """One for each way in which the harness asks."""
+    metrics = lambda *names: [dict(metric=name) for name in names]
+    return dict(
+        choice=task("choice", folder, output_type="multiple_choice", doc_to_text="{{question}}", doc_to_choice="{{choices}}",
+                    doc_to_target="answer", target_delimiter="", metric_list=metrics("acc", "acc_norm")),
+        rolling=task("rolling", folder, output_type="loglikelihood_rolling", doc_to_text="", doc_to_target="{{page}}",
+                     metric_list=metrics("word_perplexity", "bits_per_byte")),
+        generate=task("generate", folder, output_type="generate_until", doc_to_text="{{question}}", doc_to_target="{{answer}}",
+                      generation_kwargs=dict(until=[stop], max_gen_toks=24, do_sample=False),
+                      metric_list=metrics("exact_match")),
+    )
 
 
 def make_model(alti, folder):
@@ -119,8 +104,8 @@ def make_tasks(folder, model, stop):
     generate = [dict(question=stretch(23 * i, 5 + i), answer="x") for i in range(6)]
     for name, documents in dict(choice=choice, rolling=rolling, generate=generate).items():
         (folder / f"{name}.json").write_text("\n".join(map(json.dumps, documents)))
-    for name, text in dict(choice=CHOICE, rolling=ROLLING, generate=GENERATE).items():
-        (folder / f"{name}.yaml").write_text(text.format(data=folder, stop=stop))
+    for name, text in tasks(folder, stop).items():
+        (folder / f"{name}.yaml").write_text(text)
 
 
 class Server:

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use engine::bench::{Bench, Measured, Rate};
 use kernels::bandwidth::{Bandwidth, measured_bandwidth};
-use ledger::machine::{self, Machine};
+use ledger::machine::Machine;
 use ledger::seed::Seed;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 
-use super::text::{self, gauge, milliseconds_with_unit, plural, rate, write_line};
+use super::text::{gauge, milliseconds_with_unit, plural, rate, write_line};
+use super::{machine, program, show, too_many};
 use crate::args;
 use crate::errors::Error;
 use crate::open;
@@ -41,10 +42,7 @@ pub fn engine(args: &args::BenchEngine, shown: &Shown) -> Result<(), Error> {
     let machine = Machine::this();
     let threads = args.threads.map_or(machine.cores, usize::from);
     // The engine's thread works on the global pool, which is not there yet.
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| Error::Usage {
-        message: format!("{threads} threads cannot be started: {error}"),
-        hint: "choose fewer --threads".to_owned(),
-    })?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(too_many(threads))?;
     let found = open::find(&args.run)?;
     let settings = open::engine_settings(&found, &args.set)?;
     let (llama, tokenizer) = open::load(&found, settings.precision, shown)?;
@@ -72,14 +70,7 @@ pub fn engine(args: &args::BenchEngine, shown: &Shown) -> Result<(), Error> {
         bandwidth: measured_bandwidth(BANDWIDTH_TIME),
         measured,
     };
-    if args.json {
-        let text = serde_json::to_string_pretty(&report.json())
-            .map_err(|source| ledger::Error::Encode { what: "the figures of an engine", source })?;
-        anstream::println!("{text}");
-    } else {
-        anstream::print!("{}", report.page(text::width()));
-    }
-    Ok(())
+    show(args.json, "the figures of an engine", || report.json(), |width| report.page(width))
 }
 
 impl Report {
@@ -145,15 +136,12 @@ impl Report {
         json!({
             "bench": "engine",
             "version": VERSION,
-            "program": {"version": env!("CARGO_PKG_VERSION"), "commit": machine::commit()},
-            "machine": {
-                "processor": self.machine.processor,
-                "cores": self.machine.cores,
-                "memory": self.machine.memory,
-                "system": self.machine.system,
-                "threads": self.threads,
-                "read_bytes_per_second": self.bandwidth.read,
-            },
+            "program": program(),
+            "machine": machine(
+                &self.machine,
+                self.threads,
+                json!({ "read_bytes_per_second": self.bandwidth.read }),
+            ),
             "model": {"name": self.name, "pass_bytes": self.pass_bytes},
             "engine": self.settings,
             "prefill": prefill.collect::<Vec<_>>(),

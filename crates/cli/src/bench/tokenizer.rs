@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use ledger::machine::{self, Machine};
+use ledger::machine::Machine;
+use ledger::median;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
-use super::text::{self, plural, write_line};
+use super::text::{plural, write_line};
+use super::{machine, program, show, too_many};
 use crate::args;
 use crate::errors::Error;
 use crate::open;
@@ -44,11 +46,7 @@ struct Text {
 pub fn tokenizer(args: &args::BenchTokenizer, shown: &Shown) -> Result<(), Error> {
     let machine = Machine::this();
     let threads = args.threads.map_or(machine.cores, usize::from);
-    let pool =
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| Error::Usage {
-            message: format!("{threads} threads cannot be started: {error}"),
-            hint: "choose fewer --threads".to_owned(),
-        })?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(too_many(threads))?;
     let tokenizer = open::tokenizer(&args.tokenizer)?;
     let mut texts = Vec::new();
     for path in &args.files {
@@ -59,14 +57,7 @@ pub fn tokenizer(args: &args::BenchTokenizer, shown: &Shown) -> Result<(), Error
     }
     let name = args.tokenizer.display().to_string();
     let report = Report { name, vocab_size: tokenizer.vocab_size(), machine, threads, texts };
-    if args.json {
-        let text = serde_json::to_string_pretty(&report.json())
-            .map_err(|source| ledger::Error::Encode { what: "the figures of a tokenizer", source })?;
-        anstream::println!("{text}");
-    } else {
-        anstream::print!("{}", report.page(text::width()));
-    }
-    Ok(())
+    show(args.json, "the figures of a tokenizer", || report.json(), |width| report.page(width))
 }
 
 fn measure(tokenizer: &Tokenizer, path: &Path, text: &str, rounds: u32, pool: &rayon::ThreadPool) -> Text {
@@ -99,13 +90,6 @@ fn documents(mut text: &str) -> Vec<&str> {
         text = rest;
     }
     documents
-}
-
-/// The middle of the seconds; the lower one of two.
-fn median(seconds: &[f64]) -> f64 {
-    let mut sorted = seconds.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[(sorted.len() - 1) / 2]
 }
 
 impl Text {
@@ -159,14 +143,8 @@ impl Report {
         json!({
             "bench": "tokenizer",
             "version": VERSION,
-            "program": {"version": env!("CARGO_PKG_VERSION"), "commit": machine::commit()},
-            "machine": {
-                "processor": self.machine.processor,
-                "cores": self.machine.cores,
-                "memory": self.machine.memory,
-                "system": self.machine.system,
-                "threads": self.threads,
-            },
+            "program": program(),
+            "machine": machine(&self.machine, self.threads, json!({})),
             "tokenizer": {"name": self.name, "vocab_size": self.vocab_size},
             "texts": texts.collect::<Vec<_>>(),
         })

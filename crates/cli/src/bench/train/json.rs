@@ -1,10 +1,10 @@
 //! The figures of a step for programs; `docs/guide/3-base-model.md` says what each is.
 
-use ledger::machine;
 use serde_json::{Value, json};
 use train::bench::{Bound, Share};
 
 use super::Report;
+use crate::bench::{machine as machine_of, program};
 
 /// Of this form. A number that changes its meaning raises it.
 const VERSION: u32 = 1;
@@ -18,20 +18,15 @@ pub fn of(report: &Report) -> Value {
         "bench": "train",
         "version": VERSION,
         "subject": report.subject,
-        "program": {"version": env!("CARGO_PKG_VERSION"), "commit": machine::commit()},
-        "machine": {
-            "processor": machine.processor,
-            "cores": machine.cores,
-            "memory": machine.memory,
-            "system": machine.system,
-            "threads": report.threads,
+        "program": program(),
+        "machine": machine_of(machine, report.threads, json!({
             "instructions": report.instructions(),
             "peak_flops_per_second": roofline.peak,
             "read_bytes_per_second": roofline.bandwidth.read,
             "update_bytes_per_second": roofline.bandwidth.update,
             "buffer_bytes": roofline.bandwidth.buffer,
             "last_cache_bytes": roofline.bandwidth.last_cache,
-        },
+        })),
         "precision": report.precision(),
         "recompute": report.settings.recompute,
         "model": {

@@ -14,7 +14,7 @@ use train::bench::{Bench, Measured, RandomDocuments, Roofline, Shape, TwoDocumen
 use train::{Batches, PackedBatches, Plan, Settings};
 
 use crate::args;
-use crate::bench::text;
+use crate::bench::{show, too_many};
 use crate::errors::Error;
 use crate::progress::Shown;
 use crate::recipe::{Given, Recipe};
@@ -42,11 +42,7 @@ struct Report {
 pub fn train(args: &args::BenchTrain, shown: &Shown) -> Result<(), Error> {
     let machine = Machine::this();
     let threads = args.threads.map_or(machine.cores, usize::from);
-    let pool =
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| Error::Usage {
-            message: format!("{threads} threads cannot be started: {error}"),
-            hint: "choose fewer --threads".to_owned(),
-        })?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(too_many(threads))?;
     let (subject, plan, settings, documents) = subject(args)?;
     crate::raise::refuse(&plan)?;
     let (batches, documents) = batches(&plan, documents)?;
@@ -64,14 +60,7 @@ pub fn train(args: &args::BenchTrain, shown: &Shown) -> Result<(), Error> {
         Ok((measured, roofline))
     })?;
     let report = Report { subject, plan, settings, documents, machine, threads, measured, roofline };
-    if args.json {
-        let text = serde_json::to_string_pretty(&json::of(&report))
-            .map_err(|source| ledger::Error::Encode { what: "the figures of a step", source })?;
-        anstream::println!("{text}");
-    } else {
-        anstream::print!("{}", page::of(&report, text::width()));
-    }
-    Ok(())
+    show(args.json, "the figures of a step", || json::of(&report), |width| page::of(&report, width))
 }
 
 /// Where the batches' documents come from.
