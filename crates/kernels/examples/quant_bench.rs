@@ -115,10 +115,13 @@ fn measure(
         let x: Vec<f32> = (0..count * widest).map(|place| (place % 251) as f32 / 251.0 - 0.5).collect();
         let mut y = vec![0.0; count * largest];
         let mut activations = Activations::new();
+        let mut rounding = 0.0;
         let mut pass = || {
             awake(|| {
                 for matrix in used {
+                    let start = Instant::now();
                     activations.round(&x[..count * matrix.cols()], matrix.cols(), [matrix]);
+                    rounding += start.elapsed().as_secs_f64();
                     let mut y = ViewMut::new(&mut y, count, matrix.rows(), matrix.rows());
                     product(&mut y, &activations, matrix, Accumulate::Overwrite);
                 }
@@ -131,12 +134,13 @@ fn measure(
             pass();
             times.push(start.elapsed().as_secs_f64());
         }
+        let share = 100.0 * rounding / times.iter().sum::<f64>();
         times.sort_by(f64::total_cmp);
         let (best, median) = (times[0], times[times.len() / 2]);
         let read = |seconds: f64| bytes as f64 / seconds / 1e9;
         let operations = |seconds: f64| 2.0 * (values * count) as f64 / seconds / 1e9;
         println!(
-            "  {count:5} rows  {:7.1} GB/s {:5.1} % (median {:7.1})   {:8.0} GOP/s (median {:8.0})",
+            "  {count:5} rows  {:7.1} GB/s {:5.1} % (median {:7.1})   {:8.0} GOP/s (median {:8.0})  rounding {share:.0} %",
             read(best),
             100.0 * read(best) / memory,
             read(median),
