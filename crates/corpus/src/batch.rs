@@ -55,6 +55,8 @@ pub struct Record {
     pub source: String,
     /// RFC 3339 or whatever the input calls its date.
     pub date: Option<String>,
+    /// Its language as the input gives it, by [`crate::steps::language::subtag`].
+    pub language: Option<String>,
 }
 
 /// Collects records into batches of [`working_schema`].

@@ -4,6 +4,7 @@
 //! - [`curate`] reads [`Source`]s, applies the [`steps`], removes duplicates and writes documents and a [`Funnel`].
 //! - [`documents`] reads them back.
 //! - [`pack`] turns them into token shards, which [`indexed`] reads and writes.
+//! - [`Texts`] streams the texts of sources as they are, for what needs no curation.
 //! - [`registry`] lists the crates on this machine.
 
 pub mod batch;
@@ -20,6 +21,7 @@ pub mod registry;
 pub mod settings;
 mod source;
 pub mod steps;
+mod texts;
 
 pub use curate::curate;
 pub use documents::{Document, Documents, Split, count, documents};
@@ -28,3 +30,4 @@ pub use funnel::{Funnel, FunnelStep};
 pub use pack::{PackSummary, PackedSplit, pack};
 pub use settings::Settings;
 pub use source::Source;
+pub use texts::{Origin, Text, TextSink, Texts};

@@ -84,6 +84,27 @@ pub enum Error {
         /// The setting of that name.
         minimum_pair_count: u64,
     },
+    /// A file of counts could not be used.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    WorkIo {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What is in a work folder cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Work {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, with its byte.
+        problem: String,
+    },
+    /// Somebody asked to stop.
+    #[error("stopped")]
+    Stopped,
     /// Settings outside their limits; all faults at once.
     #[error("tokenizer settings: {}", faults.join("; "))]
     Settings {
@@ -118,6 +139,16 @@ impl Error {
             Error::CorpusTooSmall { reachable, .. } => {
                 format!("set vocab_size to at most {reachable}, or train on more text")
             }
+            Error::WorkIo { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                "free some space and run the same command again; it continues".into()
+            }
+            Error::WorkIo { .. } => "check that the work folder may be read and written".into(),
+            Error::Work { .. } => {
+                "wait for the other process to end; if there is none, remove the folder and count \
+                 again"
+                    .into()
+            }
+            Error::Stopped => "run the same command again; it continues".into(),
             Error::Settings { .. } => "correct the values in the [tokenizer] section".into(),
         };
         Some(hint)

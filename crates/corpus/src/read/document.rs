@@ -27,9 +27,14 @@ pub(super) fn read(
     };
     let text = if kind == kind::HTML { Ok(decode_html(&bytes, None)) } else { super::decode(bytes) };
     match text {
-        Ok(text) => {
-            sink.record(Record { text, kind, url: input.url.clone(), source: input.name.clone(), date: None })
-        }
+        Ok(text) => sink.record(Record {
+            text,
+            kind,
+            url: input.url.clone(),
+            source: input.name.clone(),
+            date: None,
+            language: None,
+        }),
         Err(reason) => sink.skip(input.name.clone(), reason),
     }
 }
@@ -101,7 +106,7 @@ fn read_parts(input: &Input, settings: &Settings, stream: &mut dyn BufRead, sink
 }
 
 fn record(input: &Input, text: String, source: String) -> Record {
-    Record { text, kind: kind::TEXT, url: input.url.clone(), source, date: None }
+    Record { text, kind: kind::TEXT, url: input.url.clone(), source, date: None, language: None }
 }
 
 /// The characters of a page: by its byte order mark, else the protocol's charset, else the page's own, else UTF-8

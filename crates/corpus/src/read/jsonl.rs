@@ -1,5 +1,5 @@
-//! JSON lines: one object a line, its text in the field `text` or else `content`; `url` and `date` (or
-//! `timestamp`, or `created`) are taken along when they are strings.
+//! JSON lines: one object a line, its text in the field `text` or else `content`; `url`, `date` (or `timestamp`, or
+//! `created`) and `lang` (or `language`) are taken along when they are strings.
 
 use std::io::BufRead;
 
@@ -10,6 +10,7 @@ use crate::Settings;
 use crate::batch::Record;
 use crate::kind;
 use crate::source::Input;
+use crate::steps::language::subtag;
 
 pub(super) fn read(
     input: &Input,
@@ -36,12 +37,13 @@ pub(super) fn read(
             continue;
         }
         match parse(line) {
-            Ok((text, url, date)) => sink.record(Record {
+            Ok(Parts { text, url, date, language }) => sink.record(Record {
                 text: super::unix_lines(text),
                 kind: kind::TEXT,
                 url,
                 source: place(),
                 date,
+                language,
             })?,
             Err(reason) => sink.skip(place(), reason)?,
         }
@@ -49,7 +51,12 @@ pub(super) fn read(
     Flow::Continue(())
 }
 
-type Parts = (String, Option<String>, Option<String>);
+struct Parts {
+    text: String,
+    url: Option<String>,
+    date: Option<String>,
+    language: Option<String>,
+}
 
 fn parse(line: &[u8]) -> Result<Parts, String> {
     let value: Value = serde_json::from_slice(line).map_err(|error| format!("is not JSON: {error}"))?;
@@ -62,7 +69,8 @@ fn parse(line: &[u8]) -> Result<Parts, String> {
                 }
                 let url = string(&mut object, &["url"]);
                 let date = string(&mut object, &["date", "timestamp", "created"]);
-                return Ok((text, url, date));
+                let language = string(&mut object, &["lang", "language"]).and_then(|given| subtag(&given));
+                return Ok(Parts { text, url, date, language });
             }
             Some(_) => return Err(format!("the field {field} is not a string")),
             None => {}

@@ -1,5 +1,5 @@
-//! Parquet files: the text in the column `text` or else `content`, with `url` and `date` taken along when they
-//! are strings. Row groups are read one after another.
+//! Parquet files: the text in the column `text` or else `content`, with `url`, `date` and `lang` (or `language`) taken
+//! along when they are strings. Row groups are read one after another.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +15,7 @@ use super::{Flow, Sink};
 use crate::batch::Record;
 use crate::kind;
 use crate::source::Input;
+use crate::steps::language::subtag;
 
 /// Rows decoded at once: few, because a row can hold a book.
 const ROWS: usize = 64;
@@ -40,10 +41,11 @@ fn read_rows(input: &Input, sink: &mut dyn Sink) -> Flow {
             }
         };
         let text_name = if batch.column_by_name("text").is_some() { "text" } else { "content" };
-        let (text, url, date) = (
+        let (text, url, date, language) = (
             strings(&batch, text_name),
             strings(&batch, "url"),
             strings(&batch, "date").or_else(|| strings(&batch, "timestamp")),
+            strings(&batch, "lang").or_else(|| strings(&batch, "language")),
         );
         let Some(text) = text else {
             return sink.skip(format!("{}:row {row}", input.name), format!("column {text_name} is not text"));
@@ -68,6 +70,7 @@ fn read_rows(input: &Input, sink: &mut dyn Sink) -> Flow {
                 url: value(&url, i),
                 source: place,
                 date: value(&date, i),
+                language: value(&language, i).and_then(|given| subtag(&given)),
             })?;
         }
     }
@@ -82,7 +85,7 @@ fn open(input: &Input) -> Result<ParquetRecordBatchReader, String> {
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).take(12).collect();
         return Err(format!("has no text column named text or content, but {}", names.join(", ")));
     }
-    let wanted = ["text", "content", "url", "date", "timestamp"];
+    let wanted = ["text", "content", "url", "date", "timestamp", "lang", "language"];
     let roots = (0..schema.fields().len()).filter(|&i| {
         wanted.contains(&schema.field(i).name().as_str()) && is_text(&schema, schema.field(i).name())
     });

@@ -187,9 +187,14 @@ impl Records<'_> {
             resource_page(block, head.content_type.as_deref(), head.kind == "conversion")
         };
         Ok(match page {
-            Ok(Page { text, kind }) => {
-                sink.record(Record { text, kind, url: head.url, source: self.place(start), date: head.date })
-            }
+            Ok(Page { text, kind }) => sink.record(Record {
+                text,
+                kind,
+                url: head.url,
+                source: self.place(start),
+                date: head.date,
+                language: None,
+            }),
             Err(NoPage::Ignored(label)) => {
                 sink.ignore(&label);
                 Flow::Continue(())

@@ -97,6 +97,14 @@ pub fn detect(text: &str) -> Option<(&'static str, f64)> {
     Some((code(found.lang()), found.confidence()))
 }
 
+/// The language of a tag such as `de`, `deu`, `deu_Latn` or `de-AT`: its first part, in lower case, as ISO 639-1 where
+/// the detector knows the language by that. Nothing for what is no such tag.
+pub fn subtag(tag: &str) -> Option<String> {
+    let first = tag.trim().split(['-', '_']).next()?.to_ascii_lowercase();
+    let plausible = matches!(first.len(), 2 | 3) && first.bytes().all(|byte| byte.is_ascii_lowercase());
+    plausible.then(|| Lang::from_code(&first).map(|known| code(known).to_owned()).unwrap_or(first))
+}
+
 /// Whether `language` is a code that [`detect`] can return.
 pub fn is_known_code(language: &str) -> bool {
     Lang::all().iter().any(|&known| code(known) == language)
@@ -203,6 +211,18 @@ mod tests {
             "# Titel\n```\nfn main() { the and of with have }\n```\nDieses Programm liest Dateien und schreibt sie.",
             Some("de"),
         );
+    }
+
+    #[test]
+    fn tags_name_languages() {
+        let check = |tag: &str, expected: Option<&str>| assert_eq!(subtag(tag).as_deref(), expected, "{tag}");
+        check("de", Some("de"));
+        check("deu_Latn", Some("de"));
+        check("EN-us", Some("en"));
+        check("yue", Some("yue"));
+        for other in ["", "German", "d3", "-de", "日本", "english (UK)"] {
+            check(other, None);
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn code(label: &str) -> Kind {
 fn batch_of(kind: Kind, text: &str) -> RecordBatch {
     let mut builder = Builder::new(0);
     let text = text.to_string();
-    builder.push(&Record { text, kind, url: None, source: "test".into(), date: None });
+    builder.push(&Record { text, kind, url: None, source: "test".into(), date: None, language: None });
     builder.finish()
 }
 
@@ -329,7 +329,7 @@ fn the_account_keeps_a_few_samples_of_each_reason() {
         let mut builder = Builder::new(part * 10);
         for i in 0..2 {
             let (text, source) = ("fn x() {}".to_string(), format!("{part}-{i}"));
-            builder.push(&Record { text, kind: code("rust"), url: None, source, date: None });
+            builder.push(&Record { text, kind: code("rust"), url: None, source, date: None, language: None });
         }
         let step = code::Rules(crate::settings::Code::default());
         let (kept, removed) = step.apply(builder.finish()).unwrap();

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use ledger::digest::Digest;
 use ledger::progress::Silent;
 use proptest::prelude::*;
-use tokenizer::train::{Settings, train};
+use tokenizer::train::{self, Counting, Counts, Language, Options, Settings, Weights, train};
 use tokenizer::{Error, Tokenizer};
 
 use crate::{TEXT, trained};
@@ -150,4 +151,131 @@ fn settings_are_checked_at_once() {
     let parsed: Settings = serde_json::from_str(r#"{"vocab_size": 8192}"#).expect("the rest is default");
     assert_eq!(parsed, Settings { vocab_size: 8192, ..Settings::default() });
     assert!(serde_json::from_str::<Settings>(r#"{"vocab": 8192}"#).is_err());
+}
+
+/// Texts of several kinds, each with its source and its language.
+fn documents() -> Vec<(String, u16, Language<'static>)> {
+    let languages = [Language::None, Language::Known("en"), Language::Known("de"), Language::Unknown];
+    let lines = TEXT.lines().cycle().take(8 * TEXT.lines().count()).enumerate();
+    lines
+        .map(|(index, line)| {
+            (format!("{line} piece{index} {}", index * 31), (index % 2) as u16, languages[index % 4])
+        })
+        .collect()
+}
+
+fn detect(text: &str) -> Option<&'static str> {
+    text.is_ascii().then_some("en")
+}
+
+/// Counts with these options, beginning anew after each of `kills` documents, as a killed process would: what was not
+/// put on the disk before is lost.
+fn count(work: &std::path::Path, options: Options, detect: Option<train::Detect>, kills: &[usize]) -> Counts {
+    let documents = documents();
+    let fingerprint = Digest::of_bytes(b"documents");
+    let mut kills = kills.iter().copied();
+    loop {
+        let (mut counting, _) = Counting::open(work, &fingerprint, options, detect).expect("a folder");
+        let kill = kills.next().unwrap_or(usize::MAX);
+        let first = counting.position().records as usize;
+        for (index, (text, source, language)) in documents.iter().enumerate().skip(first) {
+            if index == kill {
+                break;
+            }
+            let position = train::Position { input: 0, records: index as u64 + 1 };
+            counting.push(text, *source, *language, position).expect("counted");
+        }
+        if kill == usize::MAX {
+            return counting.finish().expect("counted");
+        }
+    }
+}
+
+fn trained_on(counts: &Counts, weights: &Weights) -> (Vec<Vec<u8>>, f64) {
+    let settings = Settings { vocab_size: 900, ..Settings::default() };
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let trained = train::train_on(counts, &settings, weights, u64::MAX, &Silent, &never).expect("reachable");
+    (tokens(&trained.tokenizer), trained.loaded.bytes as f64 / trained.tokens as f64)
+}
+
+#[test]
+fn neither_memory_nor_threads_nor_kills_change_a_token() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let texts = documents().into_iter().map(|(text, ..)| text);
+    let settings = Settings { vocab_size: 900, ..Settings::default() };
+    let expected = tokens(&train(texts, &settings, &Silent).expect("reachable"));
+    let weights = Weights { sources: vec![1.0, 2.0], language_exponent: Some(0.5) };
+    let mut weighed = None;
+    // 60 kB of memory are a dozen pieces to a table; the other has room for everything.
+    for (index, (memory, threads, checkpoint_bytes, kills)) in [
+        (1 << 30, 1, u64::MAX, &[][..]),
+        (60_000, 3, u64::MAX, &[]),
+        (1 << 30, 2, 2_000, &[100, 100, 90, 200]),
+        (200_000, 2, 9_000, &[1, 150, 210]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let options = Options { memory, threads, checkpoint_bytes };
+        let work = folder.path().join(index.to_string());
+        let plain = count(&work, options, None, kills);
+        assert_eq!(trained_on(&plain, &Weights::default()).0, expected, "{options:?}");
+        drop(plain);
+        // What was counted without languages is of no use with them.
+        let counts = count(&work, options, Some(detect), kills);
+        let groups: BTreeMap<_, _> = counts
+            .groups()
+            .iter()
+            .map(|group| ((group.source, group.language.clone()), (group.texts, group.bytes)))
+            .collect();
+        assert!(groups.len() >= 4, "{groups:?}");
+        let found = (groups, trained_on(&counts, &weights));
+        assert_eq!(*weighed.get_or_insert_with(|| found.clone()), found, "{options:?}");
+        counts.remove().expect("removed");
+        assert!(!work.exists());
+    }
+}
+
+#[test]
+fn a_weight_is_as_good_as_repetition() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = Options { memory: 1 << 30, threads: 1, checkpoint_bytes: u64::MAX };
+    let counts = count(folder.path(), options, None, &[]);
+    let weights = Weights { sources: vec![1.0, 3.0], language_exponent: None };
+    // One group, where sources are weighed, is one source.
+    let repeated =
+        documents().into_iter().flat_map(|(text, source, _)| vec![text; 1 + 2 * usize::from(source)]);
+    let settings = Settings { vocab_size: 900, ..Settings::default() };
+    let expected = train(repeated, &settings, &Silent).expect("reachable");
+    assert_eq!(trained_on(&counts, &weights).0, tokens(&expected));
+    assert_ne!(trained_on(&counts, &Weights::default()).0, tokens(&expected));
+}
+
+#[test]
+fn a_complete_count_is_not_repeated_and_its_figures_are_true() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = Options { memory: 1 << 30, threads: 2, checkpoint_bytes: 1_000 };
+    let counts = count(folder.path(), options, None, &[]);
+    let first = trained_on(&counts, &Weights::default());
+    drop(counts);
+    let fingerprint = Digest::of_bytes(b"documents");
+    let (counting, begun) = Counting::open(folder.path(), &fingerprint, options, None).expect("a folder");
+    assert!(begun == train::Begun::Continued && counting.is_complete());
+    let counts = counting.finish().expect("complete");
+    assert_eq!(trained_on(&counts, &Weights::default()), first);
+    // The tokens that training counted are those of encoding.
+    let texts: Vec<String> = documents().into_iter().map(|(text, ..)| text).collect();
+    let settings = Settings { vocab_size: 900, merge_digits: Some(true), ..Settings::default() };
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let trained = train::train_on(&counts, &settings, &Weights::default(), u64::MAX, &Silent, &never)
+        .expect("reachable");
+    let encoded: usize = texts.iter().map(|text| trained.tokenizer.encode(text).len()).sum();
+    assert_eq!(
+        (trained.tokens, trained.loaded.bytes),
+        (encoded as u64, texts.iter().map(|text| text.len() as u64).sum())
+    );
+    drop(counts);
+    let (counting, begun) =
+        Counting::open(folder.path(), &Digest::of_bytes(b"other"), options, None).expect("a folder");
+    assert!(matches!(begun, train::Begun::Anew(_)) && counting.position() == train::Position::default());
 }
