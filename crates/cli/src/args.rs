@@ -2,6 +2,7 @@
 
 mod perplexity;
 mod pull;
+mod train_tokenizer;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -12,6 +13,7 @@ use model::formats::Storage;
 
 pub use perplexity::{EvalPerplexity, EvalWhat};
 pub use pull::Pull;
+pub use train_tokenizer::TrainTokenizer;
 
 /// Raise a Llama: from your documents to your own assistant, with one program.
 #[derive(Debug, Parser)]
@@ -389,21 +391,7 @@ pub struct Inspect {
 /// Train a tokenizer, or turn text into tokens and back.
 #[derive(Debug, Subcommand)]
 pub enum Tokenizer {
-    /// Train a tokenizer on text files.
-    #[command(
-        after_long_help = "Example:\n  alti tokenizer train notes/*.md --vocab-size 8192 --out my-tokenizer"
-    )]
-    Train {
-        /// Text files.
-        #[arg(value_name = "FILE", required = true)]
-        files: Vec<PathBuf>,
-        /// Size of the vocabulary, the 256 special tokens included.
-        #[arg(long, default_value_t = 4096, value_name = "N")]
-        vocab_size: usize,
-        /// The folder to write.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-    },
+    Train(TrainTokenizer),
     /// Show the tokens of a text.
     #[command(after_long_help = "Example:\n  alti tokenizer encode runs/tiny 'How many llamas?'\n  \
         alti tokenizer encode runs/tiny --ids < README.md")]

@@ -17,6 +17,7 @@ mod report;
 mod serve;
 mod status;
 mod tokenizers;
+mod train_tokenizer;
 mod vocabulary;
 
 use std::io::IsTerminal;

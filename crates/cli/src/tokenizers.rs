@@ -1,42 +1,22 @@
-//! `alti tokenizer`: train one on text files, and look at what it does to a text.
+//! `alti tokenizer`: train one, and look at what it does to a text.
 
 use std::io::Read;
 use std::path::Path;
 
-use ledger::atomic::AtomicDir;
 use owo_colors::OwoColorize;
 use tokenizer::Tokenizer;
-use tokenizer::train::{Settings, train};
 
 use crate::args;
 use crate::errors::Error;
 use crate::open;
 use crate::progress::Shown;
 use crate::report::scale::{count, figures};
+use crate::train_tokenizer;
 
 /// `alti tokenizer`.
 pub fn tokenizer(args: &args::Tokenizer, shown: &Shown) -> Result<(), Error> {
     match args {
-        args::Tokenizer::Train { files, vocab_size, out } => {
-            let mut texts = Vec::new();
-            for path in files {
-                let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-                texts.push(String::from_utf8_lossy(&bytes).into_owned());
-            }
-            let settings = Settings { vocab_size: *vocab_size, ..Settings::default() };
-            let trained = train(texts.iter(), &settings, shown)?;
-            let staged = AtomicDir::create(out)?;
-            trained.save(staged.path())?;
-            staged.commit()?;
-            let bytes: usize = texts.iter().map(String::len).sum();
-            let tokens: usize = texts.iter().map(|text| trained.encode(text).len()).sum();
-            shown.line(&format!(
-                "{}: {} tokens, {} bytes a token on this text",
-                out.display(),
-                count(trained.vocab_size() as u64),
-                figures(bytes as f64 / tokens.max(1) as f64)
-            ));
-        }
+        args::Tokenizer::Train(args) => train_tokenizer::train(args, shown)?,
         args::Tokenizer::Encode { tokenizer, text, ids } => {
             let tokenizer = open::tokenizer(tokenizer)?;
             let text = text.clone().map_or_else(standard_input, Ok)?;

@@ -286,7 +286,7 @@ mod tests {
             "{:?}",
             found.skips
         );
-        assert_eq!(texts.bytes(), texts.origins().iter().map(|origin| origin.bytes).sum());
+        assert_eq!(texts.bytes(), texts.origins().iter().map(|origin| origin.bytes).sum::<u64>());
     }
 
     #[test]

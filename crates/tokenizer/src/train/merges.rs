@@ -49,12 +49,13 @@ pub(super) fn find(
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
-        let Some(((left, right), places)) = pairs.take_best() else {
+        let Some((pair, places)) = pairs.take_best() else {
             if pairs.lower_threshold(words) {
                 continue;
             }
             break;
         };
+        let (left, right) = ((pair >> 32) as u32, pair as u32);
         merges.push((left, right));
         pairs.merge((left, right), &places, words);
         task.advance(1);
@@ -223,8 +224,8 @@ impl Pairs {
         true
     }
 
-    /// Removes the most frequent pair: it and where it may be.
-    fn take_best(&mut self) -> Option<((u32, u32), Box<[u32]>)> {
+    /// Removes the most frequent pair: it, packed, and where it may be.
+    fn take_best(&mut self) -> Option<(u64, Box<[u32]>)> {
         loop {
             let (count, Reverse(pair)) = self.queue.pop()?;
             let Some(pair_use) = self.uses.get(&pair) else { continue };
@@ -232,7 +233,7 @@ impl Pairs {
             if now == count || now < self.threshold {
                 let pair_use = self.uses.remove(&pair)?;
                 if now == count {
-                    return Some((((pair >> 32) as u32, pair as u32), pair_use.places));
+                    return Some((pair, pair_use.places));
                 }
             } else {
                 self.queue.push((now, Reverse(pair)));

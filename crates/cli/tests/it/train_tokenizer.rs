@@ -1,0 +1,160 @@
+//! `alti tokenizer train` as a person has it: killed and run again, over changed files, with weights, and wrong.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use ledger::digest::Digest;
+use serde_json::{Value, json};
+
+use crate::{PATIENCE, Place, both};
+
+/// Lines of JSONL in three languages by turns, one of them unknown to the line, and one line that is malformed.
+fn lines(documents: u64) -> String {
+    let words = ["river", "stone", "meadow", "Fluss", "Steine", "Wiesen", "ποτάμι", "πέτρα", "λιβάδι"];
+    let mut text = String::new();
+    for document in 0..documents {
+        let language = (document % 3) as usize;
+        let mut line = String::new();
+        for word in 0..60 {
+            let number = (document * 7919 + word * 104_729) % 1_000;
+            line.push_str(&format!("{}{} ", words[3 * language + word as usize % 3], number * number % 97));
+        }
+        text.push_str(&match language {
+            2 => json!({"text": line}).to_string(),
+            0 => json!({"text": line, "lang": "eng_Latn"}).to_string(),
+            _ => json!({"text": line, "lang": "de"}).to_string(),
+        });
+        text.push('\n');
+        if document == 10 {
+            text.push_str("{\"text\": 7}\n");
+        }
+    }
+    text
+}
+
+fn sources(place: &Place) {
+    fs::create_dir(place.path("texts")).unwrap();
+    fs::write(place.path("texts/a.jsonl"), lines(6_000)).unwrap();
+    fs::write(
+        place.path("texts/b.md"),
+        "# Rivers\n\nStones lie in rivers, and rivers in meadows.\n".repeat(50),
+    )
+    .unwrap();
+}
+
+fn position(work: &Path) -> Option<Value> {
+    let journal: Value = serde_json::from_slice(&fs::read(work.join("journal.json")).ok()?).unwrap();
+    Some(journal["position"].clone())
+}
+
+#[test]
+fn killed_and_run_again_it_makes_the_same_tokenizer() {
+    let place = Place::new();
+    sources(&place);
+    let train = |out: &'static str| {
+        let args =
+            ["tokenizer", "train", "texts", "--vocab", "700", "--language-exponent", "0.5", "--out", out];
+        [&args[..], &["--weight", "texts=2.5", "--checkpoint", "30kB", "--threads", "2"]].concat()
+    };
+    let said = place.run(&train("calm"));
+    assert!(said.contains("calm: 700 tokens"), "{said}");
+    assert!(
+        said.contains("left out 1 place, such as texts/a.jsonl:line 12: the field text is not a string"),
+        "{said}"
+    );
+    assert!(said.contains("  de ") && said.contains("  el "), "{said}");
+    assert!(!place.path("calm.work").exists());
+    let calm = Digest::of_dir(&place.path("calm")).unwrap();
+
+    let work = place.path("stormy.work");
+    for kill in 0..4 {
+        let before = position(&work);
+        let mut child =
+            place.command(&train("stormy")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let since = Instant::now();
+        while position(&work) == before || position(&work) == Some(json!({"input": 0, "records": 0})) {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+            assert!(since.elapsed() < PATIENCE, "nothing is put on the disk");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        if kill == 2 {
+            // A person's Ctrl-C: it writes down what it has.
+            let pid = child.id().to_string();
+            assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(130), "{}", both(&output));
+            assert!(both(&output).contains("goes on from here"), "{}", both(&output));
+        } else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(!place.path("stormy").exists());
+    }
+    let said = place.run(&train("stormy"));
+    assert!(said.contains("continuing with stormy.work: 0 of 2 files"), "{said}");
+    assert!(said.contains("left out 1 place"), "{said}");
+    assert_eq!(Digest::of_dir(&place.path("stormy")).unwrap(), calm);
+    let facts: Value = serde_json::from_slice(&fs::read(place.path("calm/training.json")).unwrap()).unwrap();
+    let of = |language: &str| facts["languages"][language]["weight"].as_f64().unwrap();
+    assert!(of("el") < of("en"), "the language with more bytes weighs less: {facts}");
+    assert_eq!(facts["left_out"]["count"], 1);
+}
+
+#[test]
+fn changed_files_are_counted_anew_and_an_unreachable_vocabulary_costs_nothing() {
+    let place = Place::new();
+    sources(&place);
+    // What is written lies among what is read.
+    let train = |size: &'static str| ["tokenizer", "train", ".", "--vocab-size", size, "--out", "mine"];
+    // The counts stay for another try.
+    let said = place.fails(&train("100000"), 1);
+    assert!(
+        said.contains("reach a vocabulary of") && said.contains("hint: set vocab_size to at most"),
+        "{said}"
+    );
+    assert!(place.path("mine.work").exists() && !place.path("mine").exists());
+    let said = place.run(&train("600"));
+    assert!(said.contains("all pieces were counted before"), "{said}");
+    assert!(!place.path("mine.work").exists());
+
+    let said = place.fails(&train("100000"), 1);
+    assert!(!said.contains("counted before"), "{said}");
+    fs::write(place.path("texts/b.md"), "Other stones.\n".repeat(60)).unwrap();
+    let said = place.run(&train("600"));
+    assert!(
+        said.contains("counting anew in mine.work: the texts, or how they are counted, have changed"),
+        "{said}"
+    );
+    let mine = fs::read(place.path("mine/tokenizer.json")).unwrap();
+    place.run(&train("600"));
+    assert!(fs::read(place.path("mine/tokenizer.json")).unwrap() == mine);
+}
+
+#[test]
+fn wrong_commands_are_named_with_a_hint() {
+    let place = Place::new();
+    sources(&place);
+    fs::write(place.path("none.jsonl"), "{\"body\": \"x\"}\nnot json\n").unwrap();
+    let train = ["tokenizer", "train", "--out", "mine"];
+    for (args, code, wanted) in [
+        (&["nowhere"][..], 1, "no readable document in nowhere"),
+        (
+            &["none.jsonl"][..],
+            2,
+            "no text in none.jsonl: 2 places left out, first none.jsonl:line 1: has no field text",
+        ),
+        (&["texts", "--weight", "text=2"][..], 2, "--weight names \"text\", which is not one of the sources"),
+        (&["texts", "--weight", "texts=0"][..], 2, "the weight 0 is not from"),
+        (&["texts", "--language-exponent", "3"][..], 2, "is 3, which is not from 0 to 1"),
+        (&["texts", "--memory", "1MB"][..], 2, "--memory is 1 MB"),
+        (&["texts", "--vocab-size", "100"][..], 1, "vocab_size is 100"),
+    ] {
+        let said = place.fails(&[&train[..], args].concat(), code);
+        assert!(said.contains(wanted) && said.contains("hint:"), "alti {args:?} said:\n{said}");
+        assert!(!place.path("mine").exists() && !place.path("mine.work").exists());
+    }
+    let said = place.fails(&[&train[..], &["texts", "--memory", "4XB"]].concat(), 2);
+    assert!(said.contains("\"4XB\" is not a size"), "{said}");
+}
