@@ -55,11 +55,11 @@ fn killed_and_run_again_it_makes_the_same_tokenizer() {
     sources(&place);
     let train = |out: &'static str| {
         let args =
-            ["tokenizer", "train", "texts", "--vocab", "700", "--language-exponent", "0.5", "--out", out];
+            ["tokenizer", "train", "texts", "--vocab", "560", "--language-exponent", "0.5", "--out", out];
         [&args[..], &["--weight", "texts=2.5", "--checkpoint", "30kB", "--threads", "2"]].concat()
     };
     let said = place.run(&train("calm"));
-    assert!(said.contains("calm: 700 tokens"), "{said}");
+    assert!(said.contains("calm: 560 tokens"), "{said}");
     assert!(
         said.contains("left out 1 place, such as texts/a.jsonl:line 12: the field text is not a string"),
         "{said}"
