@@ -126,9 +126,11 @@ impl Error {
                  Meta's tokenizer.model; copy the file again if it was cut short"
                 .into(),
             Error::Json { .. } => "copy the file again, or load the tokenizer.model beside it".into(),
-            Error::Unsupported { .. } => "only byte-level BPE with Llama 3's split pattern is \
-                 supported; use a Llama 3 tokenizer or train one"
-                .into(),
+            Error::Unsupported { .. } => {
+                "models have Llama 3's tokenizer, or one trained here; the byte-level BPE of \
+                 GPT-2 and Qwen and SentencePiece's of Llama 2 can be looked at and compared"
+                    .into()
+            }
             Error::Vocabulary { .. } => "use a complete Llama 3 tokenizer, or train one".into(),
             Error::SpecialInText { .. } => {
                 "allow this special token, or encode the text as ordinary text".into()

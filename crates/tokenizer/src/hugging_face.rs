@@ -1,5 +1,7 @@
 //! `tokenizer.json` and the files beside it, as Hugging Face's tokenizers and transformers have
-//! them. Only what describes a Llama 3 tokenizer is accepted; anything else would encode otherwise.
+//! them. For a [`Tokenizer`] only what describes a Llama 3 tokenizer is accepted; [`family`] reads more.
+
+mod family;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,6 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::byte_level::ByteLevel;
 use crate::error::Error;
 use crate::merge;
 use crate::specials::{BEGIN_OF_TEXT, END_OF_TEXT, PADDING};
@@ -38,6 +41,7 @@ struct RawFile {
     added_tokens: Vec<RawAddedToken>,
     normalizer: Option<Value>,
     pre_tokenizer: Option<Value>,
+    decoder: Option<Value>,
     model: RawModel,
 }
 
@@ -51,6 +55,9 @@ struct RawAddedToken {
     lstrip: bool,
     #[serde(default)]
     rstrip: bool,
+    normalized: Option<bool>,
+    #[serde(default)]
+    special: bool,
 }
 
 #[derive(Deserialize)]
@@ -87,15 +94,36 @@ impl RawMerge {
 /// Why a file is refused: the place in it, and the problem.
 type Refusal = (String, String);
 
-/// Reads a `tokenizer.json`.
+/// Reads a `tokenizer.json` of Llama 3's form.
 pub(crate) fn load(path: &Path) -> Result<Tokenizer, Error> {
+    convert(read(path)?, true).map_err(unsupported(path))
+}
+
+/// Reads a `tokenizer.json` of any byte-level BPE.
+pub(crate) fn load_family(path: &Path) -> Result<ByteLevel, Error> {
+    family::convert(read(path)?).map_err(unsupported(path))
+}
+
+fn unsupported(path: &Path) -> impl Fn(Refusal) -> Error {
+    move |(place, problem)| Error::Unsupported { path: path.to_owned(), place, problem }
+}
+
+fn read(path: &Path) -> Result<RawFile, Error> {
+    /// What a file says of an algorithm whose lists have another shape.
+    #[derive(Deserialize)]
+    struct Kind {
+        model: KindOfModel,
+    }
+    #[derive(Deserialize)]
+    struct KindOfModel {
+        r#type: String,
+    }
     let contents = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    let raw: RawFile = serde_json::from_slice(&contents)
-        .map_err(|error| Error::Json { path: path.to_owned(), problem: error.to_string() })?;
-    convert(raw, true).map_err(|(place, problem)| Error::Unsupported {
-        path: path.to_owned(),
-        place,
-        problem,
+    serde_json::from_slice(&contents).map_err(|error| match serde_json::from_slice::<Kind>(&contents) {
+        Ok(Kind { model }) if model.r#type != "BPE" => {
+            unsupported(path)(refusal("model.type", format!("is {}, not BPE", model.r#type)))
+        }
+        _ => Error::Json { path: path.to_owned(), problem: error.to_string() },
     })
 }
 
@@ -119,6 +147,8 @@ pub(crate) fn from_lists(
         single_word: false,
         lstrip: false,
         rstrip: false,
+        normalized: Some(false),
+        special: true,
     };
     let added_tokens = numbered().skip(ordinary).map(special).collect();
     let model = RawModel {
@@ -131,7 +161,7 @@ pub(crate) fn from_lists(
         vocab,
         merges: merges.iter().cloned().map(RawMerge::Text).collect(),
     };
-    convert(RawFile { added_tokens, normalizer: None, pre_tokenizer: None, model }, false)
+    convert(RawFile { added_tokens, normalizer: None, pre_tokenizer: None, decoder: None, model }, false)
 }
 
 /// The lists of [`from_lists`].

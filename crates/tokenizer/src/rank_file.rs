@@ -16,6 +16,13 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Vec<u8>>, Error> {
     parse(&contents).map_err(|(line, problem)| Error::Line { path: path.to_owned(), line, problem })
 }
 
+/// Whether a file is text, as ranks are and a SentencePiece model is not: that begins with the length of a piece.
+pub(crate) fn is_text(path: &Path) -> Result<bool, Error> {
+    let contents = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let allowed = |byte: &u8| !byte.is_ascii_control() || matches!(byte, b'\n' | b'\r' | b'\t');
+    Ok(contents.iter().take(4096).all(allowed))
+}
+
 /// The file's bytes.
 pub(crate) fn to_bytes(tokenizer: &Tokenizer) -> Vec<u8> {
     let mut text = String::new();

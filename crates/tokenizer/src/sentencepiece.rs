@@ -1,9 +1,17 @@
-//! The vocabulary of a SentencePiece `tokenizer.model`, as Llama 2 has it: pieces with scores, read and passed on.
+//! The `tokenizer.model` of SentencePiece, as Llama 2 has it: pieces with scores, for other formats to hold, and BPE with
+//! them ([`crate::AnyTokenizer`]).
 //!
-//! Text is not encoded with it here. The file is a protocol buffer (`sentencepiece_model.proto`), of which the pieces are
+//! The file is a protocol buffer (`sentencepiece_model.proto`), of which the pieces and the settings that change tokens are
 //! read and the rest is passed over.
 
+mod bpe;
+mod normalizer;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
+
+pub(crate) use bpe::SentencePiece;
 
 use crate::error::Error;
 
@@ -18,11 +26,38 @@ pub struct Piece {
     pub kind: u32,
 }
 
+/// The kinds of pieces.
+mod kind {
+    pub(super) const NORMAL: u32 = 1;
+    pub(super) const UNKNOWN: u32 = 2;
+    pub(super) const CONTROL: u32 = 3;
+    pub(super) const USER_DEFINED: u32 = 4;
+    pub(super) const UNUSED: u32 = 5;
+    pub(super) const BYTE: u32 = 6;
+}
+
+/// What of the file changes tokens.
+#[derive(Clone, Debug, PartialEq)]
+struct Model {
+    pieces: Vec<Piece>,
+    /// `trainer_spec.model_type`: 1 Unigram, 2 BPE, 3 words, 4 characters.
+    algorithm: Option<u64>,
+    byte_fallback: bool,
+    space_as_suffix: bool,
+    unknown_surface: String,
+    normalizer: normalizer::Settings,
+    has_denormalizer: bool,
+}
+
 /// Reads the pieces in order of their ids.
 ///
 /// # Errors
 /// A file that cannot be read, is cut short, or holds no pieces.
 pub fn read(path: &Path) -> Result<Vec<Piece>, Error> {
+    Ok(load(path)?.pieces)
+}
+
+fn load(path: &Path) -> Result<Model, Error> {
     let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     parse(&bytes).map_err(|(byte, problem)| Error::Unsupported {
         path: path.to_owned(),
@@ -34,27 +69,65 @@ pub fn read(path: &Path) -> Result<Vec<Piece>, Error> {
 /// A place, and what is wrong there.
 type Fault = (usize, &'static str);
 
-fn parse(bytes: &[u8]) -> Result<Vec<Piece>, Fault> {
+/// `ModelProto`.
+fn parse(bytes: &[u8]) -> Result<Model, Fault> {
     let mut fields = Fields { bytes, start: 0, at: 0 };
-    let mut pieces = Vec::new();
+    let mut model = Model {
+        pieces: Vec::new(),
+        algorithm: None,
+        byte_fallback: false,
+        space_as_suffix: false,
+        // The specification's, with spaces around it.
+        unknown_surface: " \u{2047} ".to_owned(),
+        normalizer: normalizer::Settings::default(),
+        has_denormalizer: false,
+    };
     while let Some((number, field)) = fields.next()? {
-        // `repeated SentencePiece pieces = 1`.
-        if let (1, Field::Bytes(inner)) = (number, field) {
-            pieces.push(piece(inner)?);
+        match (number, field) {
+            (1, Field::Bytes(inner)) => model.pieces.push(piece(inner)?),
+            (2, Field::Bytes(inner)) => trainer(inner, &mut model)?,
+            (3, Field::Bytes(inner)) => model.normalizer = normalizer(inner)?,
+            (5, Field::Bytes(inner)) => model.has_denormalizer = !normalizer(inner)?.charsmap.is_empty(),
+            _ => {}
         }
     }
-    if pieces.is_empty() { Err((0, "holds no pieces of a SentencePiece model")) } else { Ok(pieces) }
+    if model.pieces.is_empty() { Err((0, "holds no pieces of a SentencePiece model")) } else { Ok(model) }
+}
+
+/// `TrainerSpec`
+fn trainer(mut fields: Fields, model: &mut Model) -> Result<(), Fault> {
+    while let Some((number, field)) = fields.next()? {
+        match (number, field) {
+            (3, Field::Varint(algorithm)) => model.algorithm = Some(algorithm),
+            (24, Field::Varint(flag)) => model.space_as_suffix = flag != 0,
+            (35, Field::Varint(flag)) => model.byte_fallback = flag != 0,
+            (44, Field::Bytes(text)) => model.unknown_surface = text.text()?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `NormalizerSpec`
+fn normalizer(mut fields: Fields) -> Result<normalizer::Settings, Fault> {
+    let mut settings = normalizer::Settings::default();
+    while let Some((number, field)) = fields.next()? {
+        match (number, field) {
+            (2, Field::Bytes(map)) => settings.charsmap = map.bytes.to_vec(),
+            (3, Field::Varint(flag)) => settings.add_dummy_prefix = flag != 0,
+            (4, Field::Varint(flag)) => settings.remove_extra_whitespaces = flag != 0,
+            (5, Field::Varint(flag)) => settings.escape_whitespaces = flag != 0,
+            _ => {}
+        }
+    }
+    Ok(settings)
 }
 
 fn piece(mut fields: Fields) -> Result<Piece, Fault> {
     let mut piece = Piece { text: String::new(), score: 0.0, kind: 1 };
     while let Some((number, field)) = fields.next()? {
         match (number, field) {
-            (1, Field::Bytes(text)) => {
-                let found =
-                    std::str::from_utf8(text.bytes).map_err(|_| (text.start, "a piece is no UTF-8"))?;
-                piece.text = found.to_owned();
-            }
+            (1, Field::Bytes(text)) => piece.text = text.text()?,
             (2, Field::Fixed32(bits)) => piece.score = f32::from_bits(bits),
             (3, Field::Varint(kind)) => {
                 piece.kind = u32::try_from(kind).map_err(|_| (fields.start, "a piece of no known kind"))?;
@@ -106,6 +179,11 @@ impl<'a> Fields<'a> {
         Ok(Some((tag >> 3, field)))
     }
 
+    fn text(&self) -> Result<String, Fault> {
+        let text = std::str::from_utf8(self.bytes).map_err(|_| (self.start, "a piece is no UTF-8"))?;
+        Ok(text.to_owned())
+    }
+
     fn take(&mut self, length: u64) -> Result<&'a [u8], Fault> {
         let rest = &self.bytes[self.at..];
         let taken = usize::try_from(length).ok().and_then(|length| rest.get(..length));
@@ -124,35 +202,5 @@ impl<'a> Fields<'a> {
             }
         }
         Err((self.start + self.at, "a number of more than 64 bits"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Three pieces as the `sentencepiece` package writes them, and a trainer's setting after them.
-    const MODEL: &[u8] = b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02\n\x0a\n\x01a\x15\0\0\0\xc0\x18\x06\n\x0a\n\x03\xe2\x96\x81\x15\0\0\x80\xc0\x12\x02\x08\x01";
-
-    #[test]
-    fn pieces_are_read() {
-        let piece = |text: &str, score, kind| Piece { text: text.into(), score, kind };
-        assert_eq!(parse(MODEL), Ok(vec![piece("<unk>", 0.0, 2), piece("a", -2.0, 6), piece("▁", -4.0, 1)]));
-        assert_eq!(parse(b""), Err((0, "holds no pieces of a SentencePiece model")));
-        assert_eq!(parse(b"YQ== 0\n"), Err((1, "the file ends within a piece")));
-        assert_eq!(parse(b"\x0b"), Err((1, "is no SentencePiece model")));
-        assert_eq!(parse(b"\n\x05\n\x03\xff\xff\xff"), Err((4, "a piece is no UTF-8")));
-        assert_eq!(parse(&[0xff; 12]), Err((10, "a number of more than 64 bits")));
-        for end in 1..16 {
-            assert!(parse(&MODEL[..end]).is_err(), "{end}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn never_panics(contents in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&contents);
-        }
     }
 }

@@ -99,6 +99,15 @@ impl<'a> Allowed<'a> {
         Allowed { refused: Names::All, ..self }
     }
 
+    /// The names that are given one by one.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let names = [self.allowed, self.refused].into_iter().filter_map(|names| match names {
+            Names::These(these) => Some(these),
+            Names::None | Names::All => None,
+        });
+        names.flatten().copied()
+    }
+
     /// These special tokens are an error.
     pub fn refusing(self, names: &'a [&'a str]) -> Self {
         Allowed { refused: Names::These(names), ..self }

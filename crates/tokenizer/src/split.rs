@@ -1,11 +1,49 @@
-//! Cuts text into the pieces that BPE works on: Llama 3's split pattern as a linear scanner, and
-//! the cuts that Meta's tokenizer makes in very long texts before it. No regular expression runs.
+//! Cuts text into the pieces that BPE works on: the split patterns of Llama 3 and of Qwen 2 as one linear scanner
+//! ([`gpt2`] has the older one), and the cuts that Meta's tokenizer makes in very long texts before it. No regular
+//! expression runs.
+
+pub(crate) mod gpt2;
 
 use crate::unicode::{Class, Classes, is_python_space};
 
 /// Llama 3's split pattern, as in Meta's `llama3/tokenizer.py`. [`pieces`] matches it by hand;
 /// files that carry a pattern are checked against this one.
 pub const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Qwen 2's split pattern, which those of 2.5 and 3 have too: Llama 3's, but that each digit is a piece.
+pub(crate) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// The split patterns that are matched here, by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pattern {
+    /// [`PATTERN`]; cl100k's, in its older writing, is the same.
+    Llama3,
+    /// [`QWEN2`]
+    Qwen2,
+    /// [`gpt2::PATTERN`]
+    Gpt2,
+}
+
+impl Pattern {
+    /// The pattern that a file writes so, if it is one of these.
+    pub(crate) fn of(written: &str) -> Option<Pattern> {
+        match written {
+            PATTERN => Some(Pattern::Llama3),
+            QWEN2 => Some(Pattern::Qwen2),
+            gpt2::PATTERN | gpt2::POSSESSIVE => Some(Pattern::Gpt2),
+            _ => None,
+        }
+    }
+
+    /// Whose it is.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Pattern::Llama3 => "Llama 3",
+            Pattern::Qwen2 => "Qwen 2",
+            Pattern::Gpt2 => "GPT-2",
+        }
+    }
+}
 
 /// Meta encodes at most this many characters at once (`TIKTOKEN_MAX_ENCODE_CHARS`).
 const BLOCK_CHARACTERS: usize = 400_000;
@@ -28,7 +66,12 @@ fn ascii_letters(bytes: u64) -> u64 {
 
 /// The successive matches of [`PATTERN`]. They cover the text: the pattern matches everywhere.
 pub(crate) fn pieces(text: &str) -> Pieces<'_> {
-    Pieces { text, at: 0, classes: Classes::get() }
+    Pieces::new(text)
+}
+
+/// The successive matches of [`QWEN2`].
+pub(crate) fn qwen2_pieces(text: &str) -> Pieces<'_, 1> {
+    Pieces::new(text)
 }
 
 /// The stretches of `text` that Meta's tokenizer encodes each on its own: blocks of 400,000
@@ -38,13 +81,14 @@ pub(crate) fn stretches(text: &str) -> Stretches<'_> {
     Stretches { rest: text }
 }
 
-pub(crate) struct Pieces<'a> {
+/// The pieces of a text, with at most `DIGITS` numbers in one.
+pub(crate) struct Pieces<'a, const DIGITS: usize = 3> {
     text: &'a str,
     at: usize,
     classes: &'static Classes,
 }
 
-impl<'a> Iterator for Pieces<'a> {
+impl<'a, const DIGITS: usize> Iterator for Pieces<'a, DIGITS> {
     type Item = &'a str;
 
     #[inline]
@@ -53,7 +97,7 @@ impl<'a> Iterator for Pieces<'a> {
         if start == self.text.len() {
             return None;
         }
-        self.at = match self.end_of_word(start) {
+        self.at = match end_of_word(self.text, start) {
             Some(end) => end,
             None => self.end_of_piece(start)?,
         };
@@ -61,23 +105,27 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-impl Pieces<'_> {
-    /// Where the match that begins at `start` ends, if it is a plain space or an ASCII letter and then ASCII letters, at
-    /// most 15, and what follows is ASCII: most pieces of most texts. The end is found for all of them at once, since the
-    /// branch of a loop that ends after each word's last letter is one that no processor foresees.
-    #[inline]
-    fn end_of_word(&self, start: usize) -> Option<usize> {
-        let bytes = self.text.as_bytes().get(start..start + 16)?;
-        let half = |at: usize| bytes[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
-        let others = |eight: u64| !ascii_letters(eight) & EACH_HIGH_BIT;
-        let (low, high) = (others(half(0)), others(half(8)));
-        // The first byte is looked at alone.
-        let ends = (u128::from(high) << 64 | u128::from(low)) & !0xFF;
-        let length = ends.trailing_zeros() as usize / 8;
-        let after = bytes.get(length)?;
-        let first = bytes[0];
-        let is_word = first.is_ascii_alphabetic() || first == b' ' && length > 1;
-        (is_word && after.is_ascii()).then_some(start + length)
+/// Where the match that begins at `start` ends, if it is a plain space or an ASCII letter and then ASCII letters, at
+/// most 15, and what follows is ASCII: most pieces of most texts. The end is found for all of them at once, since the
+/// branch of a loop that ends after each word's last letter is one that no processor foresees.
+#[inline]
+fn end_of_word(text: &str, start: usize) -> Option<usize> {
+    let bytes = text.as_bytes().get(start..start + 16)?;
+    let half = |at: usize| bytes[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
+    let others = |eight: u64| !ascii_letters(eight) & EACH_HIGH_BIT;
+    let (low, high) = (others(half(0)), others(half(8)));
+    // The first byte is looked at alone.
+    let ends = (u128::from(high) << 64 | u128::from(low)) & !0xFF;
+    let length = ends.trailing_zeros() as usize / 8;
+    let after = bytes.get(length)?;
+    let first = bytes[0];
+    let is_word = first.is_ascii_alphabetic() || first == b' ' && length > 1;
+    (is_word && after.is_ascii()).then_some(start + length)
+}
+
+impl<'a, const DIGITS: usize> Pieces<'a, DIGITS> {
+    fn new(text: &'a str) -> Self {
+        Pieces { text, at: 0, classes: Classes::get() }
     }
 
     /// Where the match that begins at `start` ends. The comments name the alternatives in order.
@@ -87,8 +135,8 @@ impl Pieces<'_> {
         let end = match class {
             // [^\r\n\p{L}\p{N}]?\p{L}+ without its first character
             Class::Letter => self.run(second, Class::Letter),
-            // \p{N}{1,3}
-            Class::Number => self.run_at_most(second, Class::Number, 2),
+            // \p{N}{1,3}, or \p{N}
+            Class::Number => self.run_at_most(second, Class::Number, DIGITS - 1),
             // \s*[\r\n]+ and the two white space alternatives: nothing else starts with a newline
             Class::Newline => self.white_space(start),
             Class::Space => match self.classes.at(self.text, second) {
@@ -262,18 +310,39 @@ fn is_stretch_space(character: char) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(crate) mod tests {
+    use std::sync::LazyLock;
+
+    use fancy_regex::Regex;
     use proptest::prelude::*;
 
-    fn pieces_by_pattern(text: &str) -> Vec<&str> {
-        static REGEX: std::sync::LazyLock<fancy_regex::Regex> =
-            std::sync::LazyLock::new(|| fancy_regex::Regex::new(PATTERN).expect("valid"));
-        REGEX.find_iter(text).map(|found| found.expect("no limit is reached").as_str()).collect()
+    use super::*;
+
+    /// The matches of a pattern by an engine that knows look-ahead.
+    pub(crate) fn matches<'a>(regex: &LazyLock<Regex>, text: &'a str) -> Vec<&'a str> {
+        regex.find_iter(text).map(|found| found.expect("no limit is reached").as_str()).collect()
     }
 
     fn check(text: &str) {
-        assert_eq!(pieces(text).collect::<Vec<_>>(), pieces_by_pattern(text), "{text:?}");
+        static LLAMA: LazyLock<Regex> = LazyLock::new(|| Regex::new(PATTERN).expect("valid"));
+        static QWEN: LazyLock<Regex> = LazyLock::new(|| Regex::new(QWEN2).expect("valid"));
+        assert_eq!(pieces(text).collect::<Vec<_>>(), matches(&LLAMA, text), "{text:?}");
+        assert_eq!(qwen2_pieces(text).collect::<Vec<_>>(), matches(&QWEN, text), "{text:?}");
+    }
+
+    /// Texts in which the alternatives of the patterns meet.
+    pub(crate) fn texts() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            4 => proptest::sample::select(vec![
+                "'", "s", "S", "\u{17f}", "t", "re", "RE", "vE", "m", "ll", "lL", "d", " ", "  ", "\t", "\n",
+                "\r", "\r\n", "\u{b}", "\u{c}", "\u{1c}", "\u{85}", "\u{a0}", "\u{1680}", "\u{2003}", "\u{2028}",
+                "\u{2029}", "\u{202f}", "\u{205f}", "\u{3000}", "\u{180e}", "\u{200b}", "\u{feff}", "\u{301}",
+                "\u{345}", "\u{20dd}", "1", "23", "²", "Ⅷ", "٣", "!", "-", "a", "é", "ß", "日", "👩", "\u{10ffff}",
+                "words", "ABCXYZ", "abcdefghijklmnopqrstuvwxyz", "@[`{",
+            ]).prop_map(str::to_owned),
+            1 => any::<char>().prop_map(String::from),
+        ];
+        proptest::collection::vec(part, 0..30).prop_map(|parts| parts.concat())
     }
 
     #[test]
@@ -308,22 +377,9 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
         #[test]
-        fn equals_the_pattern(
-            text in proptest::collection::vec(prop_oneof![
-                4 => proptest::sample::select(vec![
-                    "'", "s", "S", "\u{17f}", "t", "re", "RE", "vE", "m", "ll", "lL", "d", " ", "  ", "\t", "\n",
-                    "\r", "\r\n", "\u{b}", "\u{c}", "\u{1c}", "\u{85}", "\u{a0}", "\u{1680}", "\u{2003}", "\u{2028}",
-                    "\u{2029}", "\u{202f}", "\u{205f}", "\u{3000}", "\u{180e}", "\u{200b}", "\u{feff}", "\u{301}",
-                    "\u{345}", "\u{20dd}", "1", "23", "²", "Ⅷ", "٣", "!", "-", "a", "é", "ß", "日", "👩", "\u{10ffff}",
-                    "words", "ABCXYZ", "abcdefghijklmnopqrstuvwxyz", "@[`{",
-                ]).prop_map(str::to_owned),
-                1 => any::<char>().prop_map(String::from),
-            ], 0..30)
-        ) {
-            let text = text.concat();
-            prop_assert_eq!(pieces(&text).collect::<Vec<_>>(), pieces_by_pattern(&text));
+        fn equals_the_pattern(text in texts()) {
+            check(&text);
         }
-
     }
 
     proptest! {

@@ -7,14 +7,13 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::cache;
+use crate::byte_level::{Added, ByteLevel, Ids, Splitting};
 use crate::chat::Layout;
 use crate::error::Error;
 use crate::specials::{
     Allowed, BEGIN_OF_TEXT, END_HEADER, END_OF_MESSAGE, END_OF_TEXT, END_OF_TURN, PADDING, START_HEADER,
-    SpecialNames, Specials,
+    SpecialNames,
 };
-use crate::split::{pieces, stretches};
 use crate::vocabulary::Vocabulary;
 use crate::{hugging_face, rank_file};
 
@@ -27,10 +26,7 @@ pub struct Tokenizer {
 }
 
 struct Inner {
-    /// Tells this vocabulary from others in the caches.
-    identity: u64,
-    vocabulary: Vocabulary,
-    specials: Specials,
+    bytes: Arc<ByteLevel>,
     /// The pairs that training merged, in order; where absent, they follow from the ranks.
     merges: Option<Vec<(u32, u32)>>,
     bos: u32,
@@ -98,24 +94,29 @@ impl Tokenizer {
         special_names: Vec<String>,
     ) -> Result<Self, Error> {
         let vocabulary = Vocabulary::new(tokens)?;
-        let specials = Specials::new(special_names)?;
         let first = vocabulary.len() as u32;
-        let find = |name: &str| specials.index(name).map(|index| first + index as u32);
+        let find = |name: &str| {
+            let index = special_names.iter().position(|own| own == name);
+            index.map(|index| first + index as u32)
+        };
         let required = |name: &str| {
             let problem = || format!("the special token {name} is missing");
             find(name).ok_or_else(|| Error::Vocabulary { problem: problem() })
         };
         let (eos, eot) = (required(END_OF_TEXT)?, required(END_OF_TURN)?);
         let inner = Inner {
-            identity: cache::new_identity(),
             bos: required(BEGIN_OF_TEXT)?,
             eos,
             eot,
             start_header: required(START_HEADER)?,
             end_header: required(END_HEADER)?,
             stop_tokens: [Some(eos), find(END_OF_MESSAGE), Some(eot)].into_iter().flatten().collect(),
-            vocabulary,
-            specials,
+            bytes: Arc::new(ByteLevel::new(
+                vocabulary,
+                special_names.into_iter().map(Added::special).collect(),
+                Splitting::LLAMA3,
+                Ids::Same,
+            )?),
             merges: None,
         };
         Ok(Tokenizer { inner: Arc::new(inner), layout: Layout::default() })
@@ -158,7 +159,7 @@ impl Tokenizer {
         let ordinary = vocab_size.checked_sub(specials).ok_or_else(|| {
             fault(format!("a vocabulary of {vocab_size} tokens has no room for {specials} special tokens"))
         })?;
-        let vocabulary = &self.inner.vocabulary;
+        let vocabulary = self.vocabulary();
         let smaller = Self::from_tokens(vocabulary.tokens().take(ordinary), self.special_names().to_vec())?;
         let stays = |&(left, right): &(u32, u32)| {
             vocabulary.joined(left, right).is_some_and(|made| (made as usize) < ordinary)
@@ -171,12 +172,12 @@ impl Tokenizer {
 
     /// Number of token ids: ordinary and special tokens. Llama 3 has 128,256.
     pub fn vocab_size(&self) -> usize {
-        self.inner.vocabulary.len() + self.inner.specials.names().len()
+        self.inner.bytes.vocab_size()
     }
 
     /// Number of ordinary tokens; ids from here on are special.
     pub fn ordinary_tokens(&self) -> usize {
-        self.inner.vocabulary.len()
+        self.vocabulary().len()
     }
 
     /// Encodes `text`; the names of special tokens in it are ordinary text. Adds no begin-of-text
@@ -195,50 +196,13 @@ impl Tokenizer {
 
     /// As [`Tokenizer::encode`], appending to `tokens`.
     pub fn encode_into(&self, text: &str, tokens: &mut Vec<u32>) {
-        for stretch in stretches(text).flatten() {
-            self.encode_stretch(stretch, tokens);
-        }
+        self.inner.bytes.encode_into(text, tokens);
     }
 
     /// Encodes `text` and the special tokens in it, as `allowed` says. Errors when it holds one
     /// that is refused, or when `allowed` names a special token that does not exist.
     pub fn encode_with_specials(&self, text: &str, allowed: Allowed<'_>) -> Result<Vec<u32>, Error> {
-        let specials = &self.inner.specials;
-        let flags = |names| specials.flags(names).map_err(|name| Error::UnknownSpecial { name });
-        let wanted = flags(allowed.allowed)?;
-        let mut refused = flags(allowed.refused)?;
-        for (refused, &wanted) in refused.iter_mut().zip(&wanted) {
-            *refused &= !wanted;
-        }
-        let first = self.inner.vocabulary.len() as u32;
-        let mut tokens = Vec::with_capacity(text.len() / 3 + 1);
-        // Meta cuts before it looks for special tokens, so a cut inside of one makes it text.
-        for stretch in stretches(text).flatten() {
-            if let Some((at, index)) = specials.find(stretch, 0, &refused) {
-                let offset = stretch.as_ptr() as usize - text.as_ptr() as usize;
-                let name = specials.names()[index].clone();
-                return Err(Error::SpecialInText { name, byte: offset + at });
-            }
-            let mut from = 0;
-            while let Some((at, index)) = specials.find(stretch, from, &wanted) {
-                self.encode_stretch(&stretch[from..at], &mut tokens);
-                tokens.push(first + index as u32);
-                from = at + specials.names()[index].len();
-            }
-            self.encode_stretch(&stretch[from..], &mut tokens);
-        }
-        Ok(tokens)
-    }
-
-    fn encode_stretch(&self, stretch: &str, tokens: &mut Vec<u32>) {
-        cache::with(self.inner.identity, |cache| {
-            let mut start = 0;
-            for piece in pieces(stretch) {
-                let end = start + piece.len();
-                cache.encode(&self.inner.vocabulary, (stretch.as_bytes(), start, end), tokens);
-                start = end;
-            }
-        });
+        self.inner.bytes.encode_with_specials(text, allowed)
     }
 
     /// The text of `tokens`; what is not UTF-8 becomes U+FFFD, as with `errors="replace"` in Python.
@@ -255,36 +219,27 @@ impl Tokenizer {
     /// The bytes of `tokens`, which need not be UTF-8. An id that is not of this tokenizer is shown
     /// as U+FFFD.
     pub fn decode_bytes(&self, tokens: &[u32]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(tokens.len() * 4);
-        for &token in tokens {
-            bytes.extend_from_slice(self.token_bytes(token).unwrap_or("\u{FFFD}".as_bytes()));
-        }
-        bytes
+        self.inner.bytes.decode_bytes(tokens)
     }
 
     /// The bytes of one token; a special token's name.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
-        let special = || self.special_names().get(id as usize - self.inner.vocabulary.len());
-        match (id as usize) < self.inner.vocabulary.len() {
-            true => self.inner.vocabulary.token(id),
-            false => special().map(|name| name.as_bytes()),
-        }
+        self.inner.bytes.token_bytes(id)
     }
 
     /// The id of a special token by its name, such as `<|eot_id|>`.
     pub fn special(&self, name: &str) -> Option<u32> {
-        let index = self.inner.specials.index(name)?;
-        Some((self.inner.vocabulary.len() + index) as u32)
+        self.inner.bytes.added_id(name)
     }
 
     /// Whether `id` is a special token.
     pub fn is_special(&self, id: u32) -> bool {
-        (self.inner.vocabulary.len()..self.vocab_size()).contains(&(id as usize))
+        self.inner.bytes.is_special(id)
     }
 
     /// The names of the special tokens in order of their ids.
     pub fn special_names(&self) -> &[String] {
-        self.inner.specials.names()
+        self.inner.bytes.added.names()
     }
 
     /// `<|begin_of_text|>`
@@ -323,15 +278,20 @@ impl Tokenizer {
         &self.inner.stop_tokens
     }
 
+    /// What encodes: shared by all clones.
+    pub(crate) fn byte_level(&self) -> &Arc<ByteLevel> {
+        &self.inner.bytes
+    }
+
     pub(crate) fn vocabulary(&self) -> &Vocabulary {
-        &self.inner.vocabulary
+        &self.inner.bytes.vocabulary
     }
 
     /// The merge list: as trained or as read, else every split of every token by rank.
     pub(crate) fn merges(&self) -> Cow<'_, [(u32, u32)]> {
         match &self.inner.merges {
             Some(merges) => Cow::Borrowed(merges),
-            None => Cow::Owned(self.inner.vocabulary.all_merges()),
+            None => Cow::Owned(self.vocabulary().all_merges()),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 use rayon::prelude::*;
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::error::Error;
 use crate::merge::last_pair;
@@ -43,8 +43,35 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// From the tokens in order of their ranks. All 256 bytes must be there, none twice.
+    /// From the tokens in order of their ranks. All 256 bytes must be there, none twice. Two tokens merge if what they
+    /// make is a token.
     pub(crate) fn new<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Result<Self, Error> {
+        let mut vocabulary = Self::without_pairs(tokens)?;
+        vocabulary.index_pairs(|_, _| true);
+        Ok(vocabulary)
+    }
+
+    /// As [`Vocabulary::new`], but only the pairs of `merges` merge. Unless `whole`, a piece that is a token is not taken
+    /// for it where merging does not get there: tiktoken's way, which Hugging Face's tokenizers call `ignore_merges`.
+    pub(crate) fn with_merges<'a>(
+        tokens: impl Iterator<Item = &'a [u8]>,
+        merges: &[(u32, u32)],
+        whole: bool,
+    ) -> Result<Self, Error> {
+        let mut vocabulary = Self::without_pairs(tokens)?;
+        let pairs: FxHashSet<u64> = merges.iter().map(|&(left, right)| pair_key(left, right)).collect();
+        let reached = vocabulary.index_pairs(|left, right| pairs.contains(&pair_key(left, right)));
+        if !whole {
+            vocabulary.by_bytes.fill((0, NONE));
+            for id in (0..vocabulary.len() as u32).filter(|&id| reached[id as usize]) {
+                // Each was in the table before, beside no other of the same bytes.
+                vocabulary.insert(id);
+            }
+        }
+        Ok(vocabulary)
+    }
+
+    fn without_pairs<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Result<Self, Error> {
         let fault = |problem: String| Error::Vocabulary { problem };
         let (mut bytes, mut starts, mut longest) = (Vec::new(), vec![0u32], 0);
         for token in tokens {
@@ -84,7 +111,6 @@ impl Vocabulary {
             vocabulary.of_byte[byte as usize] =
                 vocabulary.id(&[byte]).ok_or_else(|| fault(format!("no token for the byte {byte:#04x}")))?;
         }
-        vocabulary.index_pairs();
         Ok(vocabulary)
     }
 
@@ -205,7 +231,9 @@ impl Vocabulary {
         }
     }
 
-    fn index_pairs(&mut self) {
+    /// Which tokens merging gets to, where the pairs merge that `may` be merged.
+    fn index_pairs(&mut self, may: impl Fn(u32, u32) -> bool + Sync) -> Vec<bool> {
+        let mut reached: Vec<bool> = self.tokens().map(|token| token.len() == 1).collect();
         self.two_bytes = vec![NONE; 1 << 16];
         self.by_pair = vec![EMPTY_PAIR; (self.len() * 3 / 2 + 1).next_power_of_two()];
         // Eight bits for each slot.
@@ -217,13 +245,16 @@ impl Vocabulary {
         for of_one_length in by_length.chunk_by(|&a, &b| lengths[a as usize] == lengths[b as usize]) {
             let pair = |&id: &u32| {
                 let token = self.token(id).filter(|token| token.len() > 1)?;
-                Some((last_pair(self, token)?, id))
+                let pair = last_pair(self, token).filter(|&(left, right)| may(left, right))?;
+                Some((pair, id))
             };
             let pairs: Vec<((u32, u32), u32)> = of_one_length.par_iter().filter_map(pair).collect();
             for ((left, right), id) in pairs {
                 self.insert_pair(left, right, id);
+                reached[id as usize] = true;
             }
         }
+        reached
     }
 
     fn insert_pair(&mut self, left: u32, right: u32, id: u32) {

@@ -1,10 +1,10 @@
-//! `tokenizer.model`, of ranks or of SentencePiece: any bytes are a vocabulary, or an error that says what to do.
+//! `tokenizer.model`, of ranks or of SentencePiece: any bytes are a tokenizer, or an error that says what to do.
 #![no_main]
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use tokenizer::{Tokenizer, sentencepiece};
+use tokenizer::{AnyTokenizer, Tokenizer, sentencepiece};
 
 static FILE: LazyLock<PathBuf> =
     LazyLock::new(|| std::env::temp_dir().join(format!("fuzz-{}.model", std::process::id())));
@@ -16,5 +16,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     if let Err(error) = sentencepiece::read(&FILE) {
         assert!(!error.to_string().is_empty());
+    }
+    match AnyTokenizer::load(&FILE) {
+        Ok(tokenizer) => {
+            let tokens = tokenizer.encode("  é 12 aaab\u{2581}<s>\n");
+            tokenizer.decode(&tokens);
+            assert!(tokens.iter().all(|&token| tokenizer.token_bytes(token).is_some()));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 });

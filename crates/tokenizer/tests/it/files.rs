@@ -131,8 +131,8 @@ fn a_missing_file_is_named() {
 }
 
 /// A few bytes replaced, removed or doubled.
-fn damaged(contents: &str, edits: &[(usize, u8, u8)]) -> Vec<u8> {
-    let mut bytes = contents.as_bytes().to_vec();
+pub fn damaged(contents: &[u8], edits: &[(usize, u8, u8)]) -> Vec<u8> {
+    let mut bytes = contents.to_vec();
     for &(at, byte, kind) in edits {
         if bytes.is_empty() {
             break;
@@ -160,8 +160,8 @@ proptest! {
     fn damaged_files_do_no_harm(
         edits in proptest::collection::vec((any::<usize>(), prop_oneof![any::<u8>(), b'0'..=b'9'], 0..4u8), 1..4)
     ) {
-        check_damaged("tokenizer.json", &damaged(&SAVED.0, &edits));
-        check_damaged("tokenizer.model", &damaged(&SAVED.1, &edits));
+        check_damaged("tokenizer.json", &damaged(SAVED.0.as_bytes(), &edits));
+        check_damaged("tokenizer.model", &damaged(SAVED.1.as_bytes(), &edits));
     }
 
     #[test]

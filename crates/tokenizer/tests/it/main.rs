@@ -2,6 +2,7 @@
 
 mod chat;
 mod encode;
+mod family;
 mod files;
 mod golden;
 mod stream;
