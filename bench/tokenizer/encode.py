@@ -31,17 +31,17 @@ PATTERN = (
 BLOCK, RUN = 400_000, 25_000
 
 
-def environment():
-    """Starts this script again in an environment with the packages of requirements.txt."""
-    venv = SCRATCH / "venv"
-    if pathlib.Path(sys.prefix) == venv:
+def environment(script=__file__, requirements="requirements.txt", name="venv"):
+    """Starts the script again in an environment with the packages that it requires."""
+    venv = SCRATCH / name
+    if pathlib.Path(sys.prefix).resolve() == venv.resolve():
         return
     python = venv / "bin/python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", HERE / "requirements.txt"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", HERE / requirements], check=True)
     variables = {**os.environ, "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    os.execve(python, [str(python), __file__, *sys.argv[1:]], variables)
+    os.execve(python, [str(python), script, *sys.argv[1:]], variables)
 
 
 def stretches(text):

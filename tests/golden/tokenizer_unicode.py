@@ -1,12 +1,14 @@
 """Writes crates/tokenizer/src/unicode_tables.rs from what tiktoken itself matches.
 
-Run: python tests/golden/tokenizer_unicode.py   (tiktoken 0.14.0: Unicode 16.0.0)
+Run: python tests/golden/tokenizer_unicode.py   (tiktoken 0.14.0: Unicode 16.0.0; tokenizers 0.23.3)
 
 Asking the library, code point by code point, leaves no doubt about which version of
-Unicode it was built with. Hugging Face's tokenizers 0.23.3 gives the same three sets.
+Unicode it was built with. Hugging Face's tokenizers 0.23.3 gives the same three sets;
+its normal form C, however, is that of Unicode 9.
 """
 import pathlib
 import tiktoken
+from tokenizers import normalizers
 
 BYTES = {bytes([i]): i for i in range(256)}
 
@@ -17,6 +19,22 @@ def matches(pattern):
     for code in range(0x110000):
         if 0xD800 <= code < 0xE000 or not probe.encode_ordinary(chr(code)):
             continue
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return ranges
+
+
+def moving():
+    """What normal form C may move, decompose or put together with what stands before it."""
+    nfc, nfd = normalizers.NFC().normalize_str, normalizers.NFD().normalize_str
+    characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    # Marks of the classes 1 and 232: one of them changes places with any mark of another class.
+    found = {c for c in characters if nfd(c) != c or nfc(f"b{c}\u0334") != f"b{c}\u0334" or nfc(f"b\u0315{c}") != f"b\u0315{c}"}
+    found |= {part for c in list(found) for part in nfd(c)[1:]}
+    ranges = []
+    for code in sorted(map(ord, found)):
         if ranges and ranges[-1][1] == code - 1:
             ranges[-1][1] = code
         else:
@@ -40,5 +58,6 @@ out.write_text(
         table("LETTERS", r"`\p{L}`", matches(r"\p{L}")),
         table("NUMBERS", r"`\p{N}`", matches(r"\p{N}")),
         table("SPACES", r"`\s`", matches(r"\s")),
+        table("MOVING", "what tokenizers 0.23.3 moves, decomposes or puts together in normal form C (Unicode 9)", moving()),
     ])
 )

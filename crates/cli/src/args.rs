@@ -2,6 +2,7 @@
 
 mod perplexity;
 mod pull;
+mod tokenizer;
 mod train_tokenizer;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,6 +14,7 @@ use model::formats::Storage;
 
 pub use perplexity::{EvalPerplexity, EvalWhat};
 pub use pull::Pull;
+pub use tokenizer::{Special, TokenizerCompare, TokenizerExplain};
 pub use train_tokenizer::TrainTokenizer;
 
 /// Raise a Llama: from your documents to your own assistant, with one program.
@@ -392,9 +394,16 @@ pub struct Inspect {
 #[derive(Debug, Subcommand)]
 pub enum Tokenizer {
     Train(TrainTokenizer),
-    /// Show the tokens of a text.
-    #[command(after_long_help = "Example:\n  alti tokenizer encode runs/tiny 'How many llamas?'\n  \
-        alti tokenizer encode runs/tiny --ids < README.md")]
+    Explain(TokenizerExplain),
+    Compare(TokenizerCompare),
+    /// Turn a text into tokens.
+    #[command(
+        long_about = "Turn a text into tokens.\n\nAny byte-level BPE of GPT-2, Llama 3 or Qwen will do, and SentencePiece's \
+            BPE of Llama 2. Nothing is put before or after the text.",
+        after_long_help = "Examples:\n  alti tokenizer encode runs/tiny 'How many llamas?'\n  \
+        alti tokenizer encode runs/tiny --ids < README.md\n  \
+        jq -c .text documents.jsonl | alti tokenizer encode gpt2/tokenizer.json --lines"
+    )]
     Encode {
         /// A run, a tokenizer's folder, or a tokenizer.json or tokenizer.model.
         #[arg(value_name = "TOKENIZER")]
@@ -405,9 +414,16 @@ pub enum Tokenizer {
         /// Print the token numbers alone.
         #[arg(long)]
         ids: bool,
+        /// What the names of special tokens in the text mean: text, ids or refuse.
+        #[arg(long, value_enum, default_value_t, value_name = "WHAT", hide_possible_values = true)]
+        special: Special,
+        /// Each line of standard input is a text, as a JSON string; print a JSON array of token numbers for each.
+        #[arg(long, conflicts_with_all = ["text", "ids"])]
+        lines: bool,
     },
     /// Turn token numbers into text.
-    #[command(after_long_help = "Example:\n  alti tokenizer decode runs/tiny 72 101 108")]
+    #[command(after_long_help = "Examples:\n  alti tokenizer decode runs/tiny 72 101 108\n  \
+        echo '[72, 101]' | alti tokenizer decode runs/tiny --lines")]
     Decode {
         /// A run, a tokenizer's folder, or a tokenizer.json or tokenizer.model.
         #[arg(value_name = "TOKENIZER")]
@@ -415,6 +431,9 @@ pub enum Tokenizer {
         /// Token numbers; standard input without them.
         #[arg(value_name = "ID")]
         ids: Vec<u32>,
+        /// Each line of standard input is a JSON array of token numbers; print a JSON string for each.
+        #[arg(long, conflicts_with = "ids")]
+        lines: bool,
     },
 }
 
@@ -514,7 +533,8 @@ pub struct BenchEngine {
 #[derive(Debug, Args)]
 #[command(
     long_about = "Measure how fast texts become tokens, on one thread and on all.\n\n\
-        One thread encodes each file as one document; all threads encode it cut into documents of about 16 KiB. Nothing \
+        One thread encodes each file as one document; then one thread and all threads encode it cut into documents of \
+        about 16 KiB, which shows how a batch scales. Any tokenizer will do that `alti tokenizer encode` takes. Nothing \
         else should run on the machine meanwhile.",
     after_long_help = "Examples:\n  \
         alti bench tokenizer runs/tiny README.md\n  \

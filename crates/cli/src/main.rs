@@ -17,6 +17,7 @@ mod report;
 mod serve;
 mod status;
 mod tokenizers;
+mod tokens;
 mod train_tokenizer;
 mod vocabulary;
 

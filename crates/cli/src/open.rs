@@ -12,7 +12,7 @@ use kernels::quant::Encoding;
 use ledger::progress::Progress;
 use model::formats::{self, Format, Stored};
 use model::infer::Llama;
-use tokenizer::Tokenizer;
+use tokenizer::{AnyTokenizer, Tokenizer};
 
 use crate::errors::Error;
 use crate::recipe::{Given, Recipe};
@@ -223,10 +223,10 @@ pub fn recipe(found: &Found, set: &[String]) -> Result<Recipe, Error> {
     Given::load(recipe.as_deref(), set)?.recipe()
 }
 
-/// The tokenizer that `path` means: a run's, a folder's or a file's.
-pub fn tokenizer(path: &Path) -> Result<Tokenizer, Error> {
+/// The tokenizer that `path` means: a run's, a folder's or a file's. It need not be one that models are served with.
+pub fn any_tokenizer(path: &Path) -> Result<AnyTokenizer, Error> {
     let inside = path.join("tokenizer");
-    Ok(Tokenizer::load(if inside.is_dir() { &inside } else { path })?)
+    Ok(AnyTokenizer::load(if inside.is_dir() { &inside } else { path })?)
 }
 
 #[cfg(test)]

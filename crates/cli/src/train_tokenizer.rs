@@ -203,7 +203,7 @@ struct Pushing {
 
 impl TextSink for Pushing {
     fn text(&mut self, text: Text) -> ControlFlow<()> {
-        let language = match (&text.language, text.is_prose) {
+        let language = match (&text.language, text.is_prose()) {
             (Some(language), _) => Language::Known(language),
             (None, true) => Language::Unknown,
             (None, false) => Language::None,

@@ -30,4 +30,4 @@ pub use funnel::{Funnel, FunnelStep};
 pub use pack::{PackSummary, PackedSplit, pack};
 pub use settings::Settings;
 pub use source::Source;
-pub use texts::{Origin, Text, TextSink, Texts};
+pub use texts::{Origin, Text, TextSink, Texts, count_words};

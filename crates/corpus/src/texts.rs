@@ -1,5 +1,5 @@
-//! The texts of sources as a stream, uncurated: what training a tokenizer reads. A stream can be continued at any record
-//! that it reached before; what is done with the texts is not decided here.
+//! The texts of sources as a stream, uncurated: what tokenizers are trained on and compared by. A stream can be continued
+//! at any record that it reached before; what is done with the texts is not decided here.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use crate::batch::Record;
 use crate::funnel::SkippedInput;
-use crate::kind::{self, Class};
+use crate::kind::{self, Class, Kind};
 use crate::read::{self, Flow, Sink};
 use crate::source::{self, Input, Source};
 use crate::steps::extract::main_text;
+use crate::steps::words;
 use crate::{Error, Settings};
 
 /// A text of a source.
@@ -26,12 +27,19 @@ pub struct Text {
     pub source: usize,
     /// Its language as the source gives it.
     pub language: Option<String>,
-    /// Whether it is prose, which has a language; code and data have none.
-    pub is_prose: bool,
+    /// What kind of text it is.
+    pub kind: Kind,
     /// The input it is from.
     pub input: u64,
     /// Records of this input up to it, itself among them: where the stream goes on after it.
     pub records: u64,
+}
+
+impl Text {
+    /// Whether it is prose, which has a language; code and data have none.
+    pub fn is_prose(&self) -> bool {
+        !matches!(self.kind.class, Class::Code | Class::Data)
+    }
 }
 
 /// Where texts go. `Break` ends the stream.
@@ -173,6 +181,11 @@ impl Texts {
     }
 }
 
+/// How many words a text has: what lies between spaces, and each character of a script that is written without them.
+pub fn count_words(text: &str) -> usize {
+    words::words(text).count()
+}
+
 /// Numbers the records of an input, and passes over the first.
 struct Numbered<'a> {
     source: usize,
@@ -197,9 +210,8 @@ impl Sink for Numbered<'_> {
                 Err(reason) => return self.sink.skip(place, reason.replace('_', " ")),
             },
         };
-        let is_prose = !matches!(kind.class, Class::Code | Class::Data);
         let (source, input, records) = (self.source, self.input, self.seen);
-        self.sink.text(Text { text, source, language, is_prose, input, records })
+        self.sink.text(Text { text, source, language, kind, input, records })
     }
 
     fn skip(&mut self, place: String, reason: String) -> Flow {
@@ -268,7 +280,7 @@ mod tests {
             .texts
             .iter()
             .map(|text| {
-                (text.text.as_str(), text.source, text.language.as_deref(), text.is_prose, text.input)
+                (text.text.as_str(), text.source, text.language.as_deref(), text.is_prose(), text.input)
             })
             .collect();
         assert_eq!(
@@ -327,5 +339,11 @@ mod tests {
         let sources = [Source::Path("nowhere".into()), Source::Path(picture.replace("*.png", "*.gif"))];
         let error = Texts::find(&sources, &Settings::default(), &[]).err().unwrap().to_string();
         assert!(error.contains("nowhere") && error.contains("2 inputs skipped"), "{error}");
+    }
+
+    #[test]
+    fn words_are_counted_in_scripts_without_spaces_too() {
+        assert_eq!(count_words("two  words\n"), 2);
+        assert_eq!(count_words("日本 a"), 3);
     }
 }

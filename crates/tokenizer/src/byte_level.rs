@@ -3,10 +3,9 @@
 
 use std::borrow::Cow;
 
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
-
 use crate::cache;
 use crate::error::Error;
+use crate::normal_form::nfc;
 use crate::specials::{Allowed, Specials};
 use crate::split::{self, Pattern, stretches};
 use crate::vocabulary::{NONE, Vocabulary};
@@ -198,10 +197,7 @@ impl ByteLevel {
     }
 
     fn normal<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if self.splitting.nfc && is_nfc_quick(text.chars()) != IsNormalized::Yes {
-            return Cow::Owned(text.nfc().collect());
-        }
-        Cow::Borrowed(text)
+        if self.splitting.nfc { nfc(text) } else { Cow::Borrowed(text) }
     }
 
     fn encode_between(&self, text: &str, tokens: &mut Vec<u32>) {

@@ -15,6 +15,7 @@ pub mod compression;
 mod error;
 mod hugging_face;
 mod merge;
+mod normal_form;
 mod rank_file;
 pub mod sentencepiece;
 mod specials;

@@ -8,7 +8,7 @@ use ledger::machine::Machine;
 use ledger::median;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
-use tokenizer::Tokenizer;
+use tokenizer::AnyTokenizer;
 
 use super::text::{plural, write_line};
 use super::{machine, program, show, too_many};
@@ -38,7 +38,9 @@ struct Text {
     tokens: usize,
     /// Seconds of one thread for the whole text, by round.
     alone: Vec<f64>,
-    /// Seconds of all threads for the same text cut into documents, by round.
+    /// Seconds of one thread for the same text cut into documents, by round.
+    batch_alone: Vec<f64>,
+    /// Seconds of all threads for these documents, by round.
     batch: Vec<f64>,
 }
 
@@ -46,37 +48,50 @@ struct Text {
 pub fn tokenizer(args: &args::BenchTokenizer, shown: &Shown) -> Result<(), Error> {
     let machine = Machine::this();
     let threads = args.threads.map_or(machine.cores, usize::from);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(too_many(threads))?;
-    let tokenizer = open::tokenizer(&args.tokenizer)?;
+    let pool =
+        |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(too_many(threads));
+    let pools = [pool(1)?, pool(threads)?];
+    let tokenizer = open::any_tokenizer(&args.tokenizer)?;
     let mut texts = Vec::new();
     for path in &args.files {
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
         let text = String::from_utf8_lossy(&bytes);
         shown.line(&format!("measuring {}", path.display()));
-        texts.push(measure(&tokenizer, path, &text, args.rounds.get(), &pool));
+        texts.push(measure(&tokenizer, path, &text, args.rounds.get(), &pools));
     }
     let name = args.tokenizer.display().to_string();
     let report = Report { name, vocab_size: tokenizer.vocab_size(), machine, threads, texts };
     show(args.json, "the figures of a tokenizer", || report.json(), |width| report.page(width))
 }
 
-fn measure(tokenizer: &Tokenizer, path: &Path, text: &str, rounds: u32, pool: &rayon::ThreadPool) -> Text {
+fn measure(
+    tokenizer: &AnyTokenizer,
+    path: &Path,
+    text: &str,
+    rounds: u32,
+    pools: &[rayon::ThreadPool; 2],
+) -> Text {
     let documents = documents(text);
     let mut tokens = tokenizer.encode(text);
-    pool.install(|| tokenizer.encode_batch(&documents));
-    let (mut alone, mut batch) = (Vec::new(), Vec::new());
+    for pool in pools {
+        pool.install(|| tokenizer.encode_batch(&documents));
+    }
+    let (mut alone, mut batches) = (Vec::new(), [Vec::new(), Vec::new()]);
     for _ in 0..rounds {
         tokens.clear();
         let start = Instant::now();
         tokenizer.encode_into(text, &mut tokens);
         alone.push(start.elapsed().as_secs_f64());
-        let start = Instant::now();
-        let encoded = pool.install(|| tokenizer.encode_batch(&documents));
-        batch.push(start.elapsed().as_secs_f64());
-        drop(encoded);
+        for (pool, seconds) in pools.iter().zip(&mut batches) {
+            let start = Instant::now();
+            let encoded = pool.install(|| tokenizer.encode_batch(&documents));
+            seconds.push(start.elapsed().as_secs_f64());
+            drop(encoded);
+        }
     }
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Text { name, bytes: text.len(), tokens: tokens.len(), alone, batch }
+    let [batch_alone, batch] = batches;
+    Text { name, bytes: text.len(), tokens: tokens.len(), alone, batch_alone, batch }
 }
 
 /// The text in parts, cut at the first end of a line after [`DOCUMENT_BYTES`].
@@ -96,6 +111,11 @@ impl Text {
     fn rate(&self, seconds: &[f64]) -> f64 {
         self.bytes as f64 / median(seconds)
     }
+
+    /// How many times as fast the documents are encoded by all threads as by one.
+    fn scaling(&self) -> f64 {
+        median(&self.batch_alone) / median(&self.batch)
+    }
 }
 
 impl Report {
@@ -105,25 +125,30 @@ impl Report {
         write_line(&mut page, "machine  ", &plural(self.threads, "thread"), &machine, width);
         write_line(&mut page, "tokenizer", &count(self.vocab_size as u64), "tokens of vocabulary", width);
         let names = self.texts.iter().map(|text| text.name.chars().count()).max().unwrap_or(0).clamp(4, 40);
-        let heading = format!(
-            "\n{:<names$} {:>9} {:>12} {:>16} {:>18}",
-            "",
-            "size",
-            "bytes/token",
-            "MB/s, 1 thread",
-            format!("MB/s, {}", plural(self.threads, "thread"))
-        );
-        let _ = writeln!(page, "{}", heading.bold());
+        let heading = [
+            "size".to_owned(),
+            "bytes/token".to_owned(),
+            "MB/s, 1 thread".to_owned(),
+            "in documents".to_owned(),
+            plural(self.threads, "thread"),
+            "times".to_owned(),
+        ];
+        let line = |name: &str, cells: &[String; 6]| {
+            let [size, ratio, alone, one, all, times] = cells;
+            format!("{name:<names$} {size:>9} {ratio:>12} {alone:>15} {one:>13} {all:>10} {times:>6}")
+        };
+        let _ = writeln!(page, "\n{}", line("", &heading).bold());
         for text in &self.texts {
-            let _ = writeln!(
-                page,
-                "{:<names$} {:>9} {:>12} {:>16} {:>18}",
-                text.name.chars().take(names).collect::<String>(),
+            let cells = [
                 bytes(text.bytes as u64),
                 figures(text.bytes as f64 / text.tokens.max(1) as f64),
                 figures(text.rate(&text.alone) / 1e6),
+                figures(text.rate(&text.batch_alone) / 1e6),
                 figures(text.rate(&text.batch) / 1e6),
-            );
+                figures(text.scaling()),
+            ];
+            let name: String = text.name.chars().take(names).collect();
+            let _ = writeln!(page, "{}", line(&name, &cells));
         }
         page
     }
@@ -136,6 +161,9 @@ impl Report {
                 "tokens": text.tokens,
                 "seconds": text.alone,
                 "bytes_per_second": text.rate(&text.alone),
+                "batch_one_thread_seconds": text.batch_alone,
+                "batch_one_thread_bytes_per_second": text.rate(&text.batch_alone),
+                "batch_scaling": text.scaling(),
                 "batch_seconds": text.batch,
                 "batch_bytes_per_second": text.rate(&text.batch),
             })
@@ -172,6 +200,7 @@ mod tests {
             bytes: 4_000_000,
             tokens: 1_000_000,
             alone: vec![0.5, 0.04, 0.01],
+            batch_alone: vec![0.05],
             batch: vec![0.02],
         };
         let report = Report {
@@ -184,7 +213,7 @@ mod tests {
         let page = anstream::adapter::strip_str(&report.page(80)).to_string();
         let row = page.lines().find(|line| line.starts_with("prose.txt")).unwrap();
         let cells: Vec<&str> = row.split_whitespace().collect();
-        assert_eq!(cells[cells.len() - 3..], ["4", "100", "200"], "{page}");
+        assert_eq!(cells[cells.len() - 5..], ["4", "100", "80", "200", "2.5"], "{page}");
         assert_eq!(report.json()["texts"][0]["bytes_per_second"], 1e8);
     }
 }

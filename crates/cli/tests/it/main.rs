@@ -8,6 +8,7 @@ mod pull;
 #[path = "../../../hub/tests/it/server.rs"]
 #[expect(dead_code, reason = "the hub's own tests use the rest")]
 mod server;
+mod tokens;
 mod train_tokenizer;
 
 use std::fs;

@@ -15,7 +15,7 @@ pub mod language;
 pub mod measure;
 pub mod scrub;
 pub mod sign;
-mod words;
+pub(crate) mod words;
 
 use std::collections::BTreeMap;
 

@@ -165,7 +165,9 @@ fn check_added(added: &[RawAddedToken], nfc: bool) -> Result<(), Refusal> {
         if token.single_word || token.lstrip || token.rstrip {
             return fault("takes in what is around it (single_word, lstrip or rstrip)".into());
         }
-        if nfc && token.normalized.unwrap_or(!token.special) && !unicode_normalization::is_nfc(&token.content)
+        if nfc
+            && token.normalized.unwrap_or(!token.special)
+            && crate::normal_form::nfc(&token.content) != token.content
         {
             return fault("is not in normal form C".into());
         }
