@@ -248,13 +248,14 @@ def by_tiktoken(encoding, texts, what, cuts):
     return found
 
 
-def values(text):
-    """The JSON values of a text; ends of lines may stand in their strings as they are."""
-    decoder, found, at = json.JSONDecoder(strict=False), [], 0
-    while text[at:].strip():
-        at += len(text[at:]) - len(text[at:].lstrip())
-        value, at = decoder.raw_decode(text, at)
-        found.append(value)
+def values(file):
+    """The JSON value of each line; what is none is said and left out."""
+    found = []
+    for number, line in enumerate(pathlib.Path(file).read_bytes().split(b"\n"), 1):
+        try:
+            found += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError:
+            print(f"  {file}, line {number} is no JSON: {line[:60]!r}")
     return found
 
 
@@ -322,7 +323,7 @@ def main():
         tally.compare("Llama 3, ranks", "tiktoken", "decoded", ids, ours.decode(ids), [encoding.decode(found) for found in ids])
         if arguments.vectors:
             # Those of 3.1 have other special tokens; what is allowed is one of two things there.
-            vectors = values(pathlib.Path(arguments.vectors).read_bytes().decode())
+            vectors = values(arguments.vectors)
             for allowed, special in (("none", "text"), ("all", "ids")):
                 these = [vector for vector in vectors if vector["allowed_special"] == allowed]
                 given = [vector["text"] for vector in these]

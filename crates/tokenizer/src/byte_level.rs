@@ -222,17 +222,27 @@ impl ByteLevel {
     /// The pieces cover the text.
     #[inline]
     fn encode_pieces<'a>(&self, text: &str, pieces: impl Iterator<Item = &'a str>, tokens: &mut Vec<u32>) {
+        if text.len() > PIECE_BYTES {
+            return pieces.for_each(|piece| self.encode_long(piece, tokens));
+        }
         cache::with(self.identity, |cache| {
             let mut start = 0;
             for piece in pieces {
                 let end = start + piece.len();
-                while end - start > PIECE_BYTES {
-                    let cut = text.floor_char_boundary(start + PIECE_BYTES);
-                    cache.encode(&self.vocabulary, (text.as_bytes(), start, cut), tokens);
-                    start = cut;
-                }
                 cache.encode(&self.vocabulary, (text.as_bytes(), start, end), tokens);
                 start = end;
+            }
+        });
+    }
+
+    /// A piece of a text so long that the piece may have to be cut.
+    #[cold]
+    fn encode_long(&self, mut piece: &str, tokens: &mut Vec<u32>) {
+        cache::with(self.identity, |cache| {
+            while !piece.is_empty() {
+                let (part, rest) = piece.split_at(piece.floor_char_boundary(PIECE_BYTES));
+                cache.encode(&self.vocabulary, (part.as_bytes(), 0, part.len()), tokens);
+                piece = rest;
             }
         });
     }
