@@ -22,7 +22,7 @@ impl Key {
     const BYTES: usize = 31;
 
     /// The key of the piece `text[start..end]`.
-    #[inline]
+    #[inline(always)]
     fn of(text: &[u8], start: usize, end: usize) -> Option<Key> {
         let length = end - start;
         let sixteen = |from: usize, count: usize| match text.get(from..).and_then(|rest| rest.first_chunk()) {
@@ -96,7 +96,9 @@ impl Cache {
     /// Appends the tokens of the piece `text[start..end]`. A piece that is itself a token is emitted whole, as tiktoken
     /// does (and Hugging Face with `ignore_merges`): some of Llama 3's tokens cannot be reached by
     /// merging.
-    #[inline]
+    // Each of the patterns has a loop of its own; left to itself, the compiler shares one copy of this between them, which
+    // costs a sixth of the speed.
+    #[inline(always)]
     pub(crate) fn encode(
         &mut self,
         vocabulary: &Vocabulary,

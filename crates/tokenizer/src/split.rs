@@ -91,7 +91,7 @@ pub(crate) struct Pieces<'a, const DIGITS: usize = 3> {
 impl<'a, const DIGITS: usize> Iterator for Pieces<'a, DIGITS> {
     type Item = &'a str;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<&'a str> {
         let start = self.at;
         if start == self.text.len() {
@@ -108,7 +108,7 @@ impl<'a, const DIGITS: usize> Iterator for Pieces<'a, DIGITS> {
 /// Where the match that begins at `start` ends, if it is a plain space or an ASCII letter and then ASCII letters, at
 /// most 15, and what follows is ASCII: most pieces of most texts. The end is found for all of them at once, since the
 /// branch of a loop that ends after each word's last letter is one that no processor foresees.
-#[inline]
+#[inline(always)]
 fn end_of_word(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes().get(start..start + 16)?;
     let half = |at: usize| bytes[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
@@ -129,7 +129,7 @@ impl<'a, const DIGITS: usize> Pieces<'a, DIGITS> {
     }
 
     /// Where the match that begins at `start` ends. The comments name the alternatives in order.
-    #[inline]
+    #[inline(always)]
     fn end_of_piece(&self, start: usize) -> Option<usize> {
         let (class, second) = self.classes.at(self.text, start)?;
         let end = match class {
