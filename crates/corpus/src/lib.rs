@@ -2,6 +2,7 @@
 //! (Parquet) and from those to token shards (Megatron's `.bin` and `.idx`). It trains nothing and knows no model.
 //!
 //! - [`curate`] reads [`Source`]s, applies the [`steps`], removes duplicates and writes documents and a [`Funnel`].
+//! - [`extract`] finds the main text of a web page.
 //! - [`documents`] reads them back.
 //! - [`pack`] turns them into token shards, which [`indexed`] reads and writes.
 //! - [`Texts`] streams the texts of sources as they are, for what needs no curation.
@@ -12,6 +13,7 @@ mod curate;
 pub mod dedup;
 mod documents;
 mod error;
+pub mod extract;
 pub mod funnel;
 pub mod indexed;
 pub mod kind;
@@ -28,6 +30,7 @@ pub use documents::{Document, Documents, Split, count, documents};
 pub use error::Error;
 pub use funnel::{Funnel, FunnelStep};
 pub use pack::{PackSummary, PackedSplit, pack};
+pub use read::decode_html;
 pub use settings::Settings;
 pub use source::Source;
 pub use texts::{Origin, Text, TextSink, Texts, count_words};

@@ -109,10 +109,13 @@ fn record(input: &Input, text: String, source: String) -> Record {
     Record { text, kind: kind::TEXT, url: input.url.clone(), source, date: None, language: None }
 }
 
+/// Bytes that are looked at where a page does not say its encoding.
+const SNIFFED_BYTES: usize = 64 << 10;
+
 /// The characters of a page: by its byte order mark, else the protocol's charset, else the page's own, else UTF-8
-/// if it is that, else windows-1252 (WHATWG, Encoding and HTML standards, "determining the character encoding").
-/// Bytes that are no characters become U+FFFD, as in a browser.
-pub(super) fn decode_html(bytes: &[u8], protocol_charset: Option<&str>) -> String {
+/// if it is that (WHATWG, Encoding and HTML standards, "determining the character encoding"), else what its bytes
+/// look like to `chardetng`, which Firefox guesses by. Bytes that are no characters become U+FFFD, as in a browser.
+pub fn decode_html(bytes: &[u8], protocol_charset: Option<&str>) -> String {
     let named = || {
         protocol_charset
             .and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes()))
@@ -124,11 +127,18 @@ pub(super) fn decode_html(bytes: &[u8], protocol_charset: Option<&str>) -> Strin
             Some(encoding) => encoding.decode_without_bom_handling(bytes).0,
             None => match std::str::from_utf8(bytes) {
                 Ok(text) => text.into(),
-                Err(_) => encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0,
+                Err(_) => sniffed(bytes).decode_without_bom_handling(bytes).0,
             },
         },
     };
     super::unix_lines(text.replace('\0', ""))
+}
+
+fn sniffed(bytes: &[u8]) -> &'static encoding_rs::Encoding {
+    let mut detector = chardetng::EncodingDetector::new(chardetng::Iso2022JpDetection::Deny);
+    detector.feed(&bytes[..bytes.len().min(SNIFFED_BYTES)], bytes.len() <= SNIFFED_BYTES);
+    // Mostly UTF-8 with a broken byte is more often that than anything else.
+    detector.guess(None, chardetng::Utf8Detection::Allow)
 }
 
 /// The label after `charset=` in a page's head. A page that calls itself UTF-16 there is not: its label could

@@ -18,6 +18,8 @@ use crate::Settings;
 use crate::batch::Record;
 use crate::source::{Container, Input};
 
+pub use document::decode_html;
+
 /// Where a reader puts what it finds. `Break` means that nobody listens any more and the reader should return.
 pub(crate) trait Sink {
     /// A document.

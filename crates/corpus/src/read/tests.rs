@@ -118,6 +118,14 @@ fn pages_are_decoded_by_what_they_say() {
     assert_eq!(collected.records[0].kind, kind::HTML);
     check("a.htm", b"<meta charset=\"iso-8859-2\"><p>\xB3", &["<meta charset=\"iso-8859-2\"><p>ł"], &[]);
     check("a.html", b"<p>\xE4", &["<p>ä"], &[]);
+    // Pages that say nothing of their encoding.
+    let says = |encoding: &'static encoding_rs::Encoding, text: &str| {
+        let page = format!("<p>{text}</p>");
+        check("a.html", &encoding.encode(&page).0, &[&page], &[]);
+    };
+    says(encoding_rs::WINDOWS_1251, "Ночью река поднялась, и к утру нижние поля оказались под водой.");
+    says(encoding_rs::SHIFT_JIS, "夜の間に川の水位が上がり、朝には低い畑が水に浸かっていました。");
+    says(encoding_rs::GBK, "河水在夜里上涨，到了早晨，低处的田地都淹没在水中。");
 }
 
 #[test]

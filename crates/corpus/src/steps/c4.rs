@@ -7,10 +7,10 @@ use arrow_array::RecordBatch;
 use arrow_array::builder::StringBuilder;
 
 use super::words::words;
-use super::{Removed, Step};
+use super::{Removed, Step, markdown};
 use crate::Error;
 use crate::batch::{self, Rows};
-use crate::kind::Class;
+use crate::kind::{Class, Kind};
 use crate::settings::C4;
 
 const NAME: &str = "c4";
@@ -40,7 +40,7 @@ impl Step for Rules {
                 keep.push(true);
                 continue;
             }
-            let page = self.page(row.text);
+            let page = self.page(row.kind, row.text);
             for (edit, count) in page.dropped {
                 *removed.edits.entry(edit.to_string()).or_default() += count;
             }
@@ -70,8 +70,8 @@ pub struct Page {
 }
 
 impl Rules {
-    /// Applies the rules to the text of one page.
-    pub fn page(&self, text: &str) -> Page {
+    /// Applies the rules to the text of one page. Headings, tables, code and formulas of an extracted page pass.
+    pub fn page(&self, kind: Kind, text: &str) -> Page {
         let settings = &self.0;
         let mut dropped: Vec<(&'static str, u64)> = Vec::new();
         let mut drop_line = |rule| match dropped.iter_mut().find(|(name, _)| *name == rule) {
@@ -80,12 +80,17 @@ impl Rules {
         };
         let mut kept = String::with_capacity(text.len());
         let (mut sentences, mut refused) = (0, None);
-        for line in text.lines() {
+        for (line, prose) in markdown::lines(kind, text) {
             if line.trim().is_empty() {
                 // Blank lines part paragraphs; C4 has none, FineWeb's extractor neither, but they cost nothing.
                 if !kept.is_empty() && !kept.ends_with("\n\n") {
                     kept.push('\n');
                 }
+                continue;
+            }
+            if !prose {
+                kept.push_str(line);
+                kept.push('\n');
                 continue;
             }
             if words(line).any(|word| word.chars().count() as u64 > settings.max_word_length) {

@@ -8,10 +8,10 @@ use arrow_array::RecordBatch;
 use super::gopher_repetition::duplicates;
 use super::measure::{self, Bound, Measure};
 use super::words::words;
-use super::{Removed, Step, Verdict};
+use super::{Removed, Step, Verdict, markdown};
 use crate::Error;
 use crate::batch::Row;
-use crate::kind::Class;
+use crate::kind::{self, Class};
 use crate::settings::FineWeb;
 
 /// The step.
@@ -39,7 +39,10 @@ const LONG_CHARACTERS: u64 = 300;
 /// What the rules measure on a document, in the order in which they judge.
 pub fn measures(row: Row, settings: &FineWeb) -> Vec<Measure> {
     let plain = row.kind.class == Class::Prose;
-    let trimmed = || row.text.lines().map(str::trim_end);
+    let trimmed = || {
+        let prose = markdown::lines(row.kind, row.text).filter(|(_, prose)| *prose);
+        prose.map(|(line, _)| line.trim_end())
+    };
     let wrapped = plain && trimmed().all(|line| line.chars().count() <= WRAPPED_CHARACTERS);
     let (mut lines, mut punctuated, mut short) = (0u64, 0u64, 0u64);
     let (mut characters, mut sentences, mut last) = (0u64, false, None);
@@ -60,8 +63,14 @@ pub fn measures(row: Row, settings: &FineWeb) -> Vec<Measure> {
             (characters, sentences) = (0, false);
         }
     }
-    let repeated = duplicates(row.text.lines().filter(|line| !line.trim().is_empty()));
-    let newlines = row.text.trim_end().matches('\n').count() as f64;
+    let prose = markdown::lines(row.kind, row.text).filter(|(line, prose)| *prose && !line.trim().is_empty());
+    let repeated = duplicates(prose.map(|(line, _)| line));
+    let newlines = if row.kind == kind::HTML {
+        // Of Markdown those that part paragraphs are none of the text.
+        trimmed().filter(|line| !line.is_empty()).count() as f64
+    } else {
+        row.text.trim_end().matches('\n').count() as f64
+    };
     let bytes = (row.text.len() as f64 - newlines).max(1.0);
     let words = words(row.text).count().max(1) as f64;
     let fraction = |part: u64| if lines == 0 { 0.0 } else { part as f64 / lines as f64 };

@@ -4,12 +4,13 @@
 
 use arrow_array::RecordBatch;
 
+use super::markdown::{self, is_mark};
 use super::measure::{self, Bound, Measure};
 use super::words::{is_unspaced, words};
 use super::{Removed, Step, Verdict};
 use crate::Error;
 use crate::batch::Row;
-use crate::kind::Class;
+use crate::kind::{self, Class};
 use crate::settings::GopherQuality;
 
 const STOP_WORDS: [&str; 8] = ["the", "be", "to", "of", "and", "that", "have", "with"];
@@ -36,7 +37,11 @@ pub fn measures(row: Row, settings: &GopherQuality) -> Vec<Measure> {
     let (mut ellipses, mut unspaced, mut addresses) = (0u64, 0u64, 0u64);
     let documentation = row.kind.class == Class::Documentation;
     let mut stop_words = [false; STOP_WORDS.len()];
+    let extracted = row.kind == kind::HTML;
     for word in words(row.text) {
+        if extracted && is_mark(word) {
+            continue;
+        }
         all += 1;
         let (mut letters, mut letters_or_digits, mut characters) = (false, false, 0);
         for character in word.chars() {
@@ -82,7 +87,12 @@ pub fn measures(row: Row, settings: &GopherQuality) -> Vec<Measure> {
     }
     let symbols = settings.max_symbol_to_word_ratio;
     if !documentation {
-        let hashes = row.text.matches('#').count() as u64;
+        let headings = |(line, prose): &(&str, bool)| *prose || !line.starts_with('#');
+        let hashes: usize = markdown::lines(row.kind, row.text)
+            .filter(headings)
+            .map(|(line, _)| line.matches('#').count())
+            .sum();
+        let hashes = hashes as u64;
         measures.push(measure("too_many_hash_signs", fraction(hashes, all), Bound::FractionAtMost(symbols)));
     }
     measures.push(measure("too_many_ellipses", fraction(ellipses, all), Bound::FractionAtMost(symbols)));

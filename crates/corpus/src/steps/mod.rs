@@ -12,6 +12,7 @@ pub mod fineweb;
 pub mod gopher_quality;
 pub mod gopher_repetition;
 pub mod language;
+mod markdown;
 pub mod measure;
 pub mod scrub;
 pub mod sign;

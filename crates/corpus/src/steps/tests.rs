@@ -238,7 +238,7 @@ fn c4_drops_lines_and_counts_them() {
     let rules = c4::Rules(crate::settings::C4::default());
     let extra =
         "Home\nPlease enable JavaScript to view this page of ours.\nThis site uses cookies to be better.\n";
-    let page = rules.page(&format!("{extra}{PROSE}"));
+    let page = rules.page(kind::WEB_TEXT, &format!("{extra}{PROSE}"));
     assert_eq!(page.text.as_deref(), Ok(PROSE.trim_end()));
     let mut dropped = page.dropped;
     dropped.sort_unstable();
