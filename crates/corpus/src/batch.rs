@@ -55,7 +55,7 @@ pub struct Record {
     pub source: String,
     /// RFC 3339 or whatever the input calls its date.
     pub date: Option<String>,
-    /// Its language as the input gives it, by [`crate::steps::language::subtag`].
+    /// Its language as the input gives it, by [`crate::language::subtag`].
     pub language: Option<String>,
 }
 

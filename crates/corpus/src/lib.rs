@@ -3,6 +3,7 @@
 //!
 //! - [`curate`] reads [`Source`]s, applies the [`steps`], removes duplicates and writes documents and a [`Funnel`].
 //! - [`extract`] finds the main text of a web page.
+//! - [`language`] tells the natural language of a text.
 //! - [`documents`] reads them back.
 //! - [`pack`] turns them into token shards, which [`indexed`] reads and writes.
 //! - [`Texts`] streams the texts of sources as they are, for what needs no curation.
@@ -17,6 +18,7 @@ pub mod extract;
 pub mod funnel;
 pub mod indexed;
 pub mod kind;
+pub mod language;
 mod pack;
 mod read;
 pub mod registry;

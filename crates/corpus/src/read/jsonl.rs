@@ -9,8 +9,8 @@ use super::{Flow, Line, Sink};
 use crate::Settings;
 use crate::batch::Record;
 use crate::kind;
+use crate::language::subtag;
 use crate::source::Input;
-use crate::steps::language::subtag;
 
 pub(super) fn read(
     input: &Input,

@@ -14,8 +14,8 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use super::{Flow, Sink};
 use crate::batch::Record;
 use crate::kind;
+use crate::language::subtag;
 use crate::source::Input;
-use crate::steps::language::subtag;
 
 /// Rows decoded at once: few, because a row can hold a book.
 const ROWS: usize = 64;

@@ -1,17 +1,16 @@
-//! The natural language of each document, by `whatlang`'s trigrams: fills `lang` (ISO 639-1) and `lang_score`
-//! (the detector's confidence, 0 to 1). Source code and data have none and stay null.
+//! The natural language of each document (see [`crate::language`]): fills `lang` (ISO 639-1) and `lang_score` (the
+//! detector's confidence, 0 to 1). Source code and data have none and stay null.
 
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_array::builder::{Float64Builder, StringBuilder};
-use whatlang::Lang;
 
 use super::{Removed, Step};
-use crate::Error;
 use crate::batch::{self, Rows};
 use crate::kind::Class;
 use crate::settings;
+use crate::{Error, language};
 
 const NAME: &str = "language";
 
@@ -93,98 +92,13 @@ pub fn detect(text: &str) -> Option<(&'static str, f64)> {
     if sample.trim().is_empty() {
         sample = text[..text.floor_char_boundary(SAMPLE_BYTES)].to_string();
     }
-    let found = whatlang::detect(&sample)?;
-    Some((code(found.lang()), found.confidence()))
-}
-
-/// The language of a tag such as `de`, `deu`, `deu_Latn` or `de-AT`: its first part, in lower case, as ISO 639-1 where
-/// the detector knows the language by that. Nothing for what is no such tag.
-pub fn subtag(tag: &str) -> Option<String> {
-    let first = tag.trim().split(['-', '_']).next()?.to_ascii_lowercase();
-    let plausible = matches!(first.len(), 2 | 3) && first.bytes().all(|byte| byte.is_ascii_lowercase());
-    plausible.then(|| Lang::from_code(&first).map(|known| code(known).to_owned()).unwrap_or(first))
+    let found = language::detect(&sample)?;
+    Some((found.language, found.score))
 }
 
 /// Whether `language` is a code that [`detect`] can return.
 pub fn is_known_code(language: &str) -> bool {
-    Lang::all().iter().any(|&known| code(known) == language)
-}
-
-/// ISO 639-1 where it has a code, else the detector's ISO 639-3.
-fn code(language: Lang) -> &'static str {
-    match language.code() {
-        "afr" => "af",
-        "aka" => "ak",
-        "amh" => "am",
-        "ara" => "ar",
-        "aze" => "az",
-        "bel" => "be",
-        "ben" => "bn",
-        "bul" => "bg",
-        "cat" => "ca",
-        "ces" => "cs",
-        "cmn" => "zh",
-        "cym" => "cy",
-        "dan" => "da",
-        "deu" => "de",
-        "ell" => "el",
-        "eng" => "en",
-        "epo" => "eo",
-        "est" => "et",
-        "fin" => "fi",
-        "fra" => "fr",
-        "guj" => "gu",
-        "heb" => "he",
-        "hin" => "hi",
-        "hrv" => "hr",
-        "hun" => "hu",
-        "hye" => "hy",
-        "ind" => "id",
-        "ita" => "it",
-        "jav" => "jv",
-        "jpn" => "ja",
-        "kan" => "kn",
-        "kat" => "ka",
-        "khm" => "km",
-        "kor" => "ko",
-        "lat" => "la",
-        "lav" => "lv",
-        "lit" => "lt",
-        "mal" => "ml",
-        "mar" => "mr",
-        "mkd" => "mk",
-        "mya" => "my",
-        "nep" => "ne",
-        "nld" => "nl",
-        "nob" => "nb",
-        "ori" => "or",
-        "pan" => "pa",
-        "pes" => "fa",
-        "pol" => "pl",
-        "por" => "pt",
-        "ron" => "ro",
-        "rus" => "ru",
-        "sin" => "si",
-        "slk" => "sk",
-        "slv" => "sl",
-        "sna" => "sn",
-        "spa" => "es",
-        "srp" => "sr",
-        "swe" => "sv",
-        "tam" => "ta",
-        "tel" => "te",
-        "tgl" => "tl",
-        "tha" => "th",
-        "tuk" => "tk",
-        "tur" => "tr",
-        "ukr" => "uk",
-        "urd" => "ur",
-        "uzb" => "uz",
-        "vie" => "vi",
-        "yid" => "yi",
-        "zul" => "zu",
-        other => other,
-    }
+    language::languages().contains(&language)
 }
 
 #[cfg(test)]
@@ -211,26 +125,5 @@ mod tests {
             "# Titel\n```\nfn main() { the and of with have }\n```\nDieses Programm liest Dateien und schreibt sie.",
             Some("de"),
         );
-    }
-
-    #[test]
-    fn tags_name_languages() {
-        let check = |tag: &str, expected: Option<&str>| assert_eq!(subtag(tag).as_deref(), expected, "{tag}");
-        check("de", Some("de"));
-        check("deu_Latn", Some("de"));
-        check("EN-us", Some("en"));
-        check("yue", Some("yue"));
-        for other in ["", "German", "d3", "-de", "日本", "english (UK)"] {
-            check(other, None);
-        }
-    }
-
-    #[test]
-    fn every_language_has_one_code() {
-        let mut codes: Vec<_> = Lang::all().iter().map(|&language| code(language)).collect();
-        codes.sort_unstable();
-        codes.dedup();
-        assert_eq!(codes.len(), Lang::all().len());
-        assert!(codes.iter().all(|code| code.len() == 2), "{codes:?}");
     }
 }
