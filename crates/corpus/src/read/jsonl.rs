@@ -2,35 +2,41 @@
 //! `created`) and `lang` (or `language`) are taken along when they are strings.
 
 use std::io::BufRead;
+use std::ops::ControlFlow;
 
 use serde_json::{Map, Value};
 
-use super::{Flow, Line, Sink};
+use super::{Line, Sink};
 use crate::Settings;
 use crate::batch::Record;
 use crate::kind;
 use crate::language::subtag;
 use crate::source::Input;
 
+/// Reads lines from the number `number` on and leaves the next one there; false when the stream broke.
 pub(super) fn read(
     input: &Input,
     settings: &Settings,
     stream: &mut dyn BufRead,
+    number: &mut u64,
     sink: &mut dyn Sink,
-) -> Flow {
+) -> ControlFlow<(), bool> {
     let limit = settings.max_input_document_bytes;
     let mut buffer = Vec::new();
-    for number in 1u64.. {
-        let place = || format!("{}:line {number}", input.name);
+    loop {
+        let place = format!("{}:line {number}", input.name);
+        *number += 1;
         match super::read_line(stream, limit, &mut buffer) {
-            Ok((Line::End, _)) => break,
+            Ok((Line::End, _)) => return ControlFlow::Continue(true),
             Ok((Line::TooLong, _)) => {
-                sink.skip(place(), format!("the line has more than {limit} bytes"))?;
+                sink.skip(place, format!("the line has more than {limit} bytes"))?;
                 continue;
             }
             Ok((Line::Whole, _)) => {}
-            // A stream that failed once (a corrupt or truncated archive) gives nothing more.
-            Err(error) => return sink.skip(place(), format!("cannot be read: {error}")),
+            Err(error) => {
+                sink.skip(place, format!("cannot be read: {error}"))?;
+                return ControlFlow::Continue(false);
+            }
         }
         let line = buffer.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&buffer);
         if line.iter().all(u8::is_ascii_whitespace) {
@@ -41,14 +47,13 @@ pub(super) fn read(
                 text: super::unix_lines(text),
                 kind: kind::TEXT,
                 url,
-                source: place(),
+                source: place,
                 date,
                 language,
             })?,
-            Err(reason) => sink.skip(place(), reason)?,
+            Err(reason) => sink.skip(place, reason)?,
         }
     }
-    Flow::Continue(())
 }
 
 struct Parts {

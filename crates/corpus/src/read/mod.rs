@@ -2,6 +2,7 @@
 //! holds no more than one document (or one row group) at a time. What the text is worth is not their matter.
 
 mod document;
+mod gzip;
 mod jsonl;
 mod table;
 mod warc;
@@ -50,10 +51,32 @@ pub(crate) fn read(input: &Input, settings: &Settings, task: &dyn Task, sink: &m
         Container::Document(kind) => {
             with_stream(input, task, sink, |stream, sink| document::read(input, kind, settings, stream, sink))
         }
-        Container::Lines => {
-            with_stream(input, task, sink, |stream, sink| jsonl::read(input, settings, stream, sink))
+        Container::Lines if input.compression == Compression::Gzip => {
+            read_gzip_lines(input, settings, task, sink)
         }
+        Container::Lines => with_stream(input, task, sink, |stream, sink| {
+            jsonl::read(input, settings, stream, &mut 1, sink).map_continue(|_| ())
+        }),
         Container::Warc => warc::read(input, settings, task, sink),
+    }
+}
+
+/// Lines of a gzip file. A damaged member costs itself: reading goes on at the next one. The numbers of lines behind it
+/// count those that could be read.
+fn read_gzip_lines(input: &Input, settings: &Settings, task: &dyn Task, sink: &mut dyn Sink) -> Flow {
+    let mut file = match open(&input.path, task) {
+        Ok(file) => gzip::Positioned::new(file),
+        Err(error) => return sink.skip(input.name.clone(), format!("cannot be opened: {error}")),
+    };
+    let mut number = 1;
+    loop {
+        let members = gzip::Members::new(&mut file, 0, gzip::Starts::default());
+        let mut stream = BufReader::with_capacity(BUFFER_BYTES, members);
+        let intact = jsonl::read(input, settings, &mut stream, &mut number, sink)?;
+        drop(stream);
+        if intact || !gzip::seek_member(&mut file) {
+            return Flow::Continue(());
+        }
     }
 }
 

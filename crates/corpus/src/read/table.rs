@@ -9,7 +9,9 @@ use arrow_array::{Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Schema};
 use ledger::progress::Task;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 
 use super::{Flow, Sink};
 use crate::batch::Record;
@@ -26,12 +28,28 @@ pub(super) fn read(input: &Input, task: &dyn Task, sink: &mut dyn Sink) -> Flow 
     flow
 }
 
+/// Reads the row groups one after another; a damaged one costs itself.
 fn read_rows(input: &Input, sink: &mut dyn Sink) -> Flow {
-    let mut reader = match shielded(|| open(input)) {
-        Ok(reader) => reader,
+    let table = match shielded(|| open(input)) {
+        Ok(table) => table,
         Err(reason) => return sink.skip(input.name.clone(), reason),
     };
-    let mut row = 0u64;
+    let mut first = 0u64;
+    for group in 0..table.metadata.metadata().num_row_groups() {
+        let rows = table.metadata.metadata().row_group(group).num_rows().max(0) as u64;
+        match shielded(|| table.group(group)) {
+            Ok(reader) => read_group(input, reader, first, sink)?,
+            Err(reason) => {
+                sink.skip(format!("{}:row {first}", input.name), format!("cannot be read: {reason}"))?;
+            }
+        }
+        first += rows;
+    }
+    Flow::Continue(())
+}
+
+fn read_group(input: &Input, mut reader: ParquetRecordBatchReader, first: u64, sink: &mut dyn Sink) -> Flow {
+    let mut row = first;
     loop {
         let batch = match shielded(|| reader.next().transpose().map_err(|error| error.to_string())) {
             Ok(Some(batch)) => batch,
@@ -76,11 +94,30 @@ fn read_rows(input: &Input, sink: &mut dyn Sink) -> Flow {
     }
 }
 
-fn open(input: &Input) -> Result<ParquetRecordBatchReader, String> {
+/// An open file and the columns that are read.
+struct Table {
+    file: File,
+    metadata: ArrowReaderMetadata,
+    mask: ProjectionMask,
+}
+
+impl Table {
+    fn group(&self, group: usize) -> Result<ParquetRecordBatchReader, String> {
+        let file = self.file.try_clone().map_err(|error| format!("cannot be opened again: {error}"))?;
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            .with_row_groups(vec![group])
+            .with_projection(self.mask.clone())
+            .with_batch_size(ROWS)
+            .build()
+            .map_err(|error| format!("is not a readable row group: {error}"))
+    }
+}
+
+fn open(input: &Input) -> Result<Table, String> {
     let file = File::open(&input.path).map_err(|error| format!("cannot be opened: {error}"))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file)
+    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::default())
         .map_err(|error| format!("is not a readable Parquet file: {error}"))?;
-    let schema = builder.schema().clone();
+    let schema = metadata.schema().clone();
     if !["text", "content"].iter().any(|name| is_text(&schema, name)) {
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).take(12).collect();
         return Err(format!("has no text column named text or content, but {}", names.join(", ")));
@@ -89,12 +126,8 @@ fn open(input: &Input) -> Result<ParquetRecordBatchReader, String> {
     let roots = (0..schema.fields().len()).filter(|&i| {
         wanted.contains(&schema.field(i).name().as_str()) && is_text(&schema, schema.field(i).name())
     });
-    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    builder
-        .with_projection(mask)
-        .with_batch_size(ROWS)
-        .build()
-        .map_err(|error| format!("is not a readable Parquet file: {error}"))
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
+    Ok(Table { file, metadata, mask })
 }
 
 fn is_text(schema: &Schema, name: &str) -> bool {

@@ -149,6 +149,21 @@ fn json_lines() {
     let mut frames = zstd::encode_all(&two[..], 1).unwrap();
     frames.extend(zstd::encode_all(&two[..], 1).unwrap());
     check("a.jsonl.zst", &frames, &["one", "two", "one", "two"], &[]);
+    // A damaged member costs itself, not what follows it.
+    let (mut damaged, whole) = (gzip(&two.repeat(40)), gzip(two));
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 8].copy_from_slice(&[0xAA; 8]);
+    let collected = read_file("a.jsonl.gz", &[whole.clone(), damaged, whole].concat());
+    assert!(
+        collected.skips.iter().any(|(_, reason)| reason.contains("cannot be read")),
+        "{:?}",
+        collected.skips
+    );
+    let texts: Vec<&str> = collected.records.iter().map(|record| record.text.as_str()).collect();
+    assert!(
+        texts.len() >= 4 && texts.starts_with(&["one", "two"]) && texts.ends_with(&["one", "two"]),
+        "{texts:?}"
+    );
     let long = format!("{{\"text\": \"{}\"}}\n{{\"text\": \"after\"}}\n", "x".repeat(9000));
     check("a.jsonl", long.as_bytes(), &["after"], &[("a.jsonl:line 1", "more than 4096 bytes")]);
     check("a.jsonl", b"{\"text\": \"\xFF\"}\n", &[], &[("a.jsonl:line 1", "not JSON")]);
@@ -181,6 +196,31 @@ fn parquet_files() {
         &[],
         &[("a.parquet", "no text column named text or content, but number, text")],
     );
+    // A damaged row group costs itself.
+    let rows: ArrayRef = Arc::new(StringArray::from((0..30).map(|n| format!("row {n}")).collect::<Vec<_>>()));
+    let batch = RecordBatch::try_from_iter([("text", rows)]).unwrap();
+    let properties = parquet::file::properties::WriterProperties::builder()
+        .set_max_row_group_row_count(Some(10))
+        .set_dictionary_enabled(false)
+        .set_compression(parquet::basic::Compression::ZSTD(Default::default()))
+        .build();
+    let mut bytes = Vec::new();
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    let groups = writer.close().unwrap();
+    let column = groups.row_group(1).column(0);
+    let start = column.data_page_offset() as usize;
+    bytes[start + 8..start + column.compressed_size() as usize].fill(0xAA);
+    let collected = read_file("a.parquet", &bytes);
+    let kept: Vec<&str> = collected.records.iter().map(|record| record.text.as_str()).collect();
+    assert_eq!((kept.len(), kept[0], kept[10]), (20, "row 0", "row 20"), "{:?}", collected.skips);
+    assert_eq!(collected.records[10].source, "a.parquet:row 20");
+    assert!(
+        collected.skips.len() == 1 && collected.skips[0].0 == "a.parquet:row 10",
+        "{:?}",
+        collected.skips
+    );
     check("a.parquet", b"PAR1 and nothing", &[], &[("a.parquet", "not a readable Parquet file")]);
     check("a.parquet", b"", &[], &[("a.parquet", "not a readable Parquet file")]);
 }
@@ -204,6 +244,12 @@ fn response(headers: &str, body: &[u8]) -> Vec<u8> {
     record("response", "Content-Type: application/http; msgtype=response\r\n", &block)
 }
 
+/// Bytes as two gzip members.
+fn members_of(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (head, tail) = bytes.split_at(bytes.len() / 2);
+    (gzip(head), gzip(tail))
+}
+
 const PAGE: &str = "Content-Type: text/html; charset=utf-8\r\n";
 
 #[test]
@@ -225,9 +271,19 @@ fn warc_files() {
 
     let members: Vec<u8> =
         [response(PAGE, b"<p>one"), response(PAGE, b"<p>two")].iter().flat_map(|r| gzip(r)).collect();
-    check("a.warc.gz", &members, &["<p>one", "<p>two"], &[]);
+    let collected = check("a.warc.gz", &members, &["<p>one", "<p>two"], &[]);
+    let second = format!("a.warc.gz:byte {}", gzip(&response(PAGE, b"<p>one")).len());
+    assert_eq!([&collected.records[0].source, &collected.records[1].source], ["a.warc.gz:byte 0", &second]);
     let one_member = gzip(&[response(PAGE, b"<p>one"), response(PAGE, b"<p>two")].concat());
-    check("a.warc.gz", &one_member, &["<p>one", "<p>two"], &[]);
+    let collected = check("a.warc.gz", &one_member, &["<p>one", "<p>two"], &[]);
+    let inside = format!("a.warc.gz:byte 0+{}", response(PAGE, b"<p>one").len());
+    assert_eq!(collected.records[1].source, inside);
+    // A record that begins in one member and ends in the next.
+    let (head, tail) = members_of(&response(PAGE, b"<p>in two members"));
+    let mut padded = [head, tail].concat();
+    padded.extend([0; 7]);
+    padded.extend(gzip(&response(PAGE, b"<p>two")));
+    check("a.warc.gz", &padded, &["<p>in two members", "<p>two"], &[]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use flate2::read::{DeflateDecoder, ZlibDecoder};
 use ledger::progress::Task;
 
 use super::document::decode_html;
-use super::{BUFFER_BYTES, Compression, Flow, Line, Sink};
+use super::{BUFFER_BYTES, Compression, Flow, Line, Sink, gzip};
 use crate::Settings;
 use crate::batch::Record;
 use crate::kind;
@@ -28,56 +28,38 @@ pub(super) fn read(input: &Input, settings: &Settings, task: &dyn Task, sink: &m
     };
     match input.compression {
         Compression::None => {
-            let mut records = Records { input, settings, stream: &mut file, offset: 0, found: false };
+            let mut records =
+                Records { input, settings, stream: &mut file, offset: 0, found: false, starts: None };
             records.read(sink)?;
         }
         Compression::Zstd => match zstd::stream::read::Decoder::with_buffer(file) {
             Ok(decoder) => {
                 let mut stream = BufReader::with_capacity(BUFFER_BYTES, decoder);
-                let mut records = Records { input, settings, stream: &mut stream, offset: 0, found: false };
+                let mut records =
+                    Records { input, settings, stream: &mut stream, offset: 0, found: false, starts: None };
                 records.read(sink)?;
             }
             Err(error) => sink.skip(input.name.clone(), format!("zstd cannot start: {error}"))?,
         },
         Compression::Gzip => {
+            let mut file = gzip::Positioned::new(&mut file);
             let (mut offset, mut found) = (0, false);
             loop {
-                let mut unpacked = BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(&mut file));
-                let mut records = Records { input, settings, stream: &mut unpacked, offset, found };
+                let starts = gzip::Starts::default();
+                let members = gzip::Members::new(&mut file, offset, starts.clone());
+                let mut stream = BufReader::with_capacity(BUFFER_BYTES, members);
+                let mut records =
+                    Records { input, settings, stream: &mut stream, offset, found, starts: Some(starts) };
                 let intact = records.read(sink)?;
                 (offset, found) = (records.offset, records.found);
-                if intact || !seek_gzip_member(&mut file) {
+                drop(stream);
+                if intact || !gzip::seek_member(&mut file) {
                     break;
                 }
             }
         }
     }
     Flow::Continue(())
-}
-
-/// Moves to the next place that could begin a gzip member (RFC 1952: 1f 8b, method 8); false at the end.
-fn seek_gzip_member(file: &mut dyn BufRead) -> bool {
-    loop {
-        let Ok(buffer) = file.fill_buf() else { return false };
-        if buffer.is_empty() {
-            return false;
-        }
-        match buffer.iter().position(|&byte| byte == 0x1F) {
-            None => {
-                let count = buffer.len();
-                file.consume(count);
-            }
-            Some(at) => {
-                // At the buffer's end a part of the mark has to do: what is no member fails and is passed over.
-                let here = &buffer[at..buffer.len().min(at + 3)];
-                if [0x1F, 0x8B, 8].starts_with(here) {
-                    file.consume(at);
-                    return true;
-                }
-                file.consume(at + 1);
-            }
-        }
-    }
 }
 
 /// The records of one stream.
@@ -89,6 +71,8 @@ struct Records<'a> {
     offset: u64,
     /// Whether any record's head was seen.
     found: bool,
+    /// Where the members of a gzip file begin.
+    starts: Option<gzip::Starts>,
 }
 
 #[derive(Default)]
@@ -142,8 +126,15 @@ impl Records<'_> {
         }
     }
 
+    /// The byte of the file where a record begins, as indices of WARC files have it; of a gzip file that of its
+    /// member, and behind a plus sign the bytes of the unpacked member before it, if any.
     fn place(&self, offset: u64) -> String {
-        format!("{}:byte {offset}", self.input.name)
+        let name = &self.input.name;
+        match self.starts.as_ref().and_then(|starts| starts.of(offset)) {
+            Some((member, 0)) => format!("{name}:byte {member}"),
+            Some((member, inside)) => format!("{name}:byte {member}+{inside}"),
+            None => format!("{name}:byte {offset}"),
+        }
     }
 
     fn line(&mut self, buffer: &mut Vec<u8>) -> io::Result<Line> {
