@@ -86,6 +86,9 @@ words!(
     )[^a-z]"
 );
 
+/// Names that are read on one page. Ordinary pages have some hundreds; 150,000 of them took ten seconds.
+const MAX_NAMES: usize = 5000;
+
 /// Labels by the names that carry them: a page repeats few of them.
 #[derive(Default)]
 pub(super) struct Labels {
@@ -103,6 +106,9 @@ impl Labels {
         let names = &names[..names.floor_char_boundary(500)];
         if let Some(label) = self.known.get(names) {
             return *label;
+        }
+        if self.known.len() >= MAX_NAMES {
+            return Label::default();
         }
         let label = read(class, id, names);
         self.known.insert(names.to_string(), label);
