@@ -27,7 +27,7 @@ pub fn convert(args: &Convert, shown: &Shown) -> Result<(), Error> {
         });
     }
     let checkpoint = formats::open(&open::model_path(&args.from)?)?;
-    let vocabulary = Vocabulary::find(&checkpoint, shown)?;
+    let vocabulary = Vocabulary::find(&checkpoint, shown);
     match to {
         Format::Gguf => write_gguf(args, &checkpoint, &vocabulary, shown)?,
         format => write_folder(args, format, &checkpoint, &vocabulary, shown)?,

@@ -167,7 +167,7 @@ pub fn load(
     let checkpoint = formats::open(&found.folder)?;
     let tokenizer = match checkpoint.format() {
         Format::HuggingFace => Tokenizer::load(&found.folder)?,
-        Format::Meta | Format::Gguf => Vocabulary::find(&checkpoint, progress)?.tokenizer(&found.folder)?,
+        Format::Meta | Format::Gguf => Vocabulary::find(&checkpoint, progress).tokenizer(&found.folder)?,
     };
     if found.base {
         progress.warn("this is the base model: it continues text but was not tuned to answer");

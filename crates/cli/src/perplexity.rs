@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use corpus::Split;
 use evals::perplexity::{Estimate, Report, Settings};
+use kernels::int8;
+use model::formats::Stored;
 use model::infer::Llama;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
@@ -36,6 +38,8 @@ struct Subject {
 pub fn perplexity(args: &EvalPerplexity, shown: &Shown) -> Result<(), Error> {
     // Texts first: reading large models in vain would be a pity.
     let texts = args.sources.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?.concat();
+    let paths: Vec<&Path> = std::iter::once(&args.model).chain(&args.against).map(PathBuf::as_path).collect();
+    check_room(&paths, ledger::machine::available_memory())?;
     let (first, tokenizer) = load(&args.model, shown)?;
     let mut subjects = vec![first];
     for path in &args.against {
@@ -55,6 +59,42 @@ pub fn perplexity(args: &EvalPerplexity, shown: &Shown) -> Result<(), Error> {
         anstream::print!("{}", page(&subjects, settings, &report));
     }
     Ok(())
+}
+
+/// All models are in memory at once, since every token is scored by all of them before the next.
+fn check_room(paths: &[&Path], free: Option<u64>) -> Result<(), Error> {
+    let mut needed = Vec::new();
+    for path in paths {
+        let checkpoint = model::formats::open(&open::find(path)?.folder)?;
+        needed.push(checkpoint.stored().iter().map(|tensor| in_memory(tensor) as u64).sum::<u64>());
+    }
+    let total: u64 = needed.iter().sum();
+    let Some(free) = free.filter(|free| total > *free) else { return Ok(()) };
+    let each: Vec<String> = paths
+        .iter()
+        .zip(&needed)
+        .map(|(path, &needed)| format!("{} {}", path.display(), bytes(needed)))
+        .collect();
+    let hint = match paths {
+        [_] => "measure a quantised copy, such as `alti convert … --quantize q8_0` makes".to_owned(),
+        _ => {
+            format!("measure fewer at once, each beside the same first model: they take {}", each.join(", "))
+        }
+    };
+    Err(Error::Usage {
+        message: format!("the models take {} of memory, and {} are free", bytes(total), bytes(free)),
+        hint,
+    })
+}
+
+/// Bytes of a tensor that is ready to be multiplied, more or less: blocks that are multiplied as they are stay so, other
+/// values become f32.
+fn in_memory(tensor: &Stored) -> usize {
+    let cols = tensor.shape.last().copied().unwrap_or(1);
+    if tensor.shape.len() == 2 && int8::Matrix::takes(tensor.encoding, cols) {
+        return tensor.bytes.len();
+    }
+    size_of::<f32>() * tensor.values()
 }
 
 fn load(path: &Path, shown: &Shown) -> Result<(Subject, Tokenizer), Error> {
@@ -201,6 +241,36 @@ fn to_json(subjects: &[Subject], settings: Settings, report: &Report) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn models_that_do_not_fit_together_are_refused_before_they_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = model::Config {
+            layers: 1,
+            dim: 64,
+            ffn_dim: 64,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 32,
+            vocab_size: 64,
+            ..model::Config::preset("1b").unwrap()
+        };
+        let mut random = ledger::seed::Seed(1).stream("weights", 0);
+        let weights = model::Weights::init(&config, &mut random).unwrap();
+        let options = model::formats::hf::SaveOptions::new(1, vec![2]);
+        model::formats::hf::save(dir.path(), &weights, &options).unwrap();
+        let one = 4 * weights.data.len() as u64;
+        let path = dir.path();
+        assert!(check_room(&[path, path], Some(2 * one)).is_ok());
+        assert!(check_room(&[path, path], None).is_ok());
+        let error = check_room(&[path, path], Some(2 * one - 1)).unwrap_err();
+        assert!(error.hint().unwrap().contains("fewer at once"), "{error}");
+        let error = check_room(&[path], Some(one - 1)).unwrap_err();
+        assert!(
+            error.to_string().contains("are free") && error.hint().unwrap().contains("quantised"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn figures_have_as_many_decimals_as_their_error_bears() {

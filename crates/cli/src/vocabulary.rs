@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use ledger::progress::Progress;
-use model::formats::gguf::{self, Array, Value};
-use model::formats::{Checkpoint, Format};
+use model::formats::gguf::{Array, Value};
+use model::formats::{Checkpoint, Format, Metadata};
 use tokenizer::chat::Layout;
 use tokenizer::sentencepiece::{self, Piece};
-use tokenizer::table::{Table, chat_template};
+use tokenizer::table::{self, Table, chat_template};
 use tokenizer::{SpecialNames, Tokenizer};
 
 use crate::errors::Error;
@@ -46,23 +46,19 @@ enum Kind {
     Bytes(Tokenizer),
     /// Llama 2's.
     Pieces(Vec<Piece>),
-    /// A GGUF file's own keys, which another such file takes as they are.
-    Keys(Vec<(String, Value)>),
+    /// A GGUF file's own keys, of which another such file takes the vocabulary's as they are.
+    Keys(Metadata),
     /// None that could be read.
     Nothing,
 }
 
 impl Vocabulary {
-    /// Finds the vocabulary that goes with a model.
-    ///
-    /// # Errors
-    /// A GGUF file that cannot be read. Anything else that is no vocabulary is told to `progress`.
-    pub fn find(checkpoint: &Checkpoint, progress: &dyn Progress) -> Result<Self, Error> {
+    /// Finds the vocabulary that goes with a model. What is no vocabulary is told to `progress`.
+    pub fn find(checkpoint: &Checkpoint, progress: &dyn Progress) -> Self {
         if checkpoint.format() == Format::Gguf {
-            let mut keys = gguf::metadata(checkpoint.path())?;
-            keys.retain(|(key, _)| key.starts_with("tokenizer."));
+            let keys = Metadata::clone(checkpoint.metadata());
             let template = text(&keys, "tokenizer.chat_template").map(str::to_owned);
-            return Ok(Self { kind: Kind::Keys(keys), folder: None, template, end: None });
+            return Self { kind: Kind::Keys(keys), folder: None, template, end: None };
         }
         let mut folder = checkpoint.path().to_owned();
         // Meta once kept one tokenizer above the folders of its models.
@@ -78,7 +74,7 @@ impl Vocabulary {
         let template = jinja.or_else(|| config["chat_template"].as_str().map(str::to_owned));
         let end = config["eos_token"].as_str().or_else(|| config["eos_token"]["content"].as_str());
         let end = end.map(str::to_owned);
-        Ok(Self { kind, folder: Some(folder), template, end })
+        Self { kind, folder: Some(folder), template, end }
     }
 
     /// The tokenizer, if it is of the kind that encodes text here; `path` is where it was found.
@@ -117,7 +113,10 @@ impl Vocabulary {
     /// A vocabulary that is larger than the model's.
     pub fn gguf_keys(&self, vocab_size: usize) -> Result<Vec<(String, Value)>, Error> {
         let mut keys = match &self.kind {
-            Kind::Keys(keys) => return Ok(keys.clone()),
+            Kind::Keys(keys) => {
+                let own = keys.iter().filter(|(key, _)| key.starts_with("tokenizer."));
+                return Ok(own.cloned().collect());
+            }
             Kind::Nothing => return Ok(Vec::new()),
             Kind::Bytes(tokenizer) => bytes_keys(tokenizer, self.end.as_deref(), vocab_size)?,
             Kind::Pieces(pieces) => pieces_keys(pieces, vocab_size)?,
@@ -313,6 +312,5 @@ fn from_keys(keys: &[(String, Value)], path: &Path) -> Result<Tokenizer, String>
     // What a converter filled up with stands for nothing.
     let used = kinds.iter().rposition(|kind| *kind != UNUSED).map_or(0, |last| last + 1).min(tokens.len());
     let ordinary = kinds.iter().position(|kind| *kind != NORMAL).unwrap_or(used).min(used);
-    let table = Table { tokens: tokens[..used].to_vec(), ordinary, merges: merges.to_vec() };
-    table.tokenizer(path).map_err(|error| error.to_string())
+    table::tokenizer(&tokens[..used], ordinary, merges, path).map_err(|error| error.to_string())
 }

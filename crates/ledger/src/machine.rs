@@ -41,6 +41,12 @@ pub fn peak_memory() -> Option<u64> {
     peak(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
+/// Bytes of memory that can be taken without anything being written to disk or ended, as the kernel reckons; `None` where it
+/// does not say.
+pub fn available_memory() -> Option<u64> {
+    kibibytes(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
+}
+
 /// The commit this program was built from, with `-development` after it where later commits may be in it, or
 /// `unknown`.
 pub fn commit() -> &'static str {

@@ -28,7 +28,7 @@ pub mod meta;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-pub use checkpoint::{About, Checkpoint, Stored};
+pub use checkpoint::{About, Checkpoint, Metadata, Stored};
 pub use storage::Storage;
 pub use stream::Tensors;
 

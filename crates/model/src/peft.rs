@@ -76,10 +76,30 @@ pub fn load(dir: &Path, config: &Config) -> Result<Adapters, Error> {
             return Err(fault(byte, format!("value {place} is {}", values[place])));
         }
     }
-    match unknown.keys().next() {
-        None => Ok(adapters),
-        Some(name) => Err(Error::file(&path, format!("tensor {name} belongs to no module of {CONFIG}"))),
+    let Some(name) = unknown.keys().next() else { return Ok(adapters) };
+    // peft saves whole layers beside the adapters where the vocabulary has grown (`save_embedding_layers`), whatever the
+    // configuration says.
+    match name.split('.').find_map(layer_of_words) {
+        Some(layer) => Err(unsupported(&path, format!("tensor {name} changes {layer}; {READ}"))),
+        None => Err(Error::file(&path, format!("tensor {name} belongs to no module of {CONFIG}"))),
     }
+}
+
+/// What is read of all that peft can adapt.
+const READ: &str = "adapters are read on the seven linear layers of a block";
+
+/// The layers before and after the blocks, which peft adapts and saves by these names.
+fn layer_of_words(name: &str) -> Option<&'static str> {
+    match name {
+        "embed_tokens" => Some("the embedding"),
+        "lm_head" => Some("the output layer"),
+        _ => None,
+    }
+}
+
+/// Adapters of another kind, which peft can merge into their base.
+fn unsupported(path: &Path, what: String) -> Error {
+    Error::Unsupported { path: path.to_owned(), what, hint: MERGE_HINT.to_owned() }
 }
 
 /// As peft's `LoraConfig` saves itself, with the keys that say something about plain LoRA.
@@ -132,8 +152,7 @@ const UNDERSTOOD: [&str; 17] = [
 
 fn settings(path: &Path, value: &Value) -> Result<AdapterSettings, Error> {
     let fault = |reason: String| Error::file(path, reason);
-    let unsupported =
-        |what: String| Error::Unsupported { path: path.to_owned(), what, hint: MERGE_HINT.to_owned() };
+    let unsupported = |what: String| unsupported(path, what);
     let object: &Map<String, Value> =
         value.as_object().ok_or_else(|| fault("is not a JSON object".to_owned()))?;
     let get = |key: &str| object.get(key).unwrap_or(&Value::Null);
@@ -183,6 +202,9 @@ fn settings(path: &Path, value: &Value) -> Result<AdapterSettings, Error> {
 
 fn module(name: &Value) -> Result<Module, String> {
     Module::ALL.into_iter().find(|module| name == module.name()).ok_or_else(|| {
+        if let Some(layer) = name.as_str().and_then(layer_of_words) {
+            return format!("target_modules names {name}, {layer}; {READ}");
+        }
         let known = Module::ALL.map(Module::name).join(", ");
         format!("target_modules names {name}; known are {known}")
     })

@@ -24,14 +24,31 @@ impl Table {
         Self { tokens, ordinary: tokenizer.ordinary_tokens(), merges }
     }
 
-    /// The tokenizer that the lists mean, with Llama 3's split pattern; `path` is the file that held them.
+    /// The tokenizer that the lists mean; see [`tokenizer`].
     ///
     /// # Errors
-    /// Lists that are no Llama 3 tokenizer, with the place in them.
+    /// Those of it.
     pub fn tokenizer(&self, path: &Path) -> Result<Tokenizer, Error> {
-        hugging_face::from_lists(&self.tokens, self.ordinary, &self.merges)
-            .map_err(|(place, problem)| Error::Unsupported { path: path.to_owned(), place, problem })
+        tokenizer(&self.tokens, self.ordinary, &self.merges, path)
     }
+}
+
+/// The tokenizer that lists mean which lie elsewhere, of [`Table`]'s form, with Llama 3's split pattern; `path` is the file
+/// that held them.
+///
+/// # Errors
+/// Lists that are no Llama 3 tokenizer, with the place in them.
+pub fn tokenizer(
+    tokens: &[String],
+    ordinary: usize,
+    merges: &[String],
+    path: &Path,
+) -> Result<Tokenizer, Error> {
+    hugging_face::from_lists(tokens, ordinary, merges).map_err(|(place, problem)| Error::Unsupported {
+        path: path.to_owned(),
+        place,
+        problem,
+    })
 }
 
 /// The chat template for `apply_chat_template` that [`Tokenizer::save`] writes.

@@ -4,12 +4,14 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use kernels::int8::{self, Arena};
 use kernels::quant::Encoding;
 use rayon::prelude::*;
 
+use super::gguf::Value;
 use super::map::Mapped;
 use super::{Fault, Format};
 use crate::weights::tensors;
@@ -47,6 +49,9 @@ pub struct About {
     /// The tokens that end a text.
     pub eos_token_ids: Vec<u32>,
 }
+
+/// Keys and values in the file's order, shared: a vocabulary has hundreds of thousands of texts.
+pub type Metadata = Arc<Vec<(String, Value)>>;
 
 /// In which order the rows of a head of queries or keys lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +111,7 @@ pub struct Checkpoint {
     pub(super) about: About,
     pub(super) files: Vec<Mapped>,
     pub(super) stored: Vec<Stored>,
+    pub(super) metadata: Metadata,
     /// In the order of [`tensors`].
     pub(super) tensors: Vec<Tensor>,
 }
@@ -129,6 +135,11 @@ impl Checkpoint {
     /// What the files say beside it.
     pub fn about(&self) -> &About {
         &self.about
+    }
+
+    /// The keys of a GGUF file, or of a model's first part, with its vocabulary; other formats have none.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// The files that hold values.
@@ -293,6 +304,7 @@ pub(super) struct Found {
     pub(super) about: About,
     pub(super) files: Vec<Mapped>,
     pub(super) stored: Vec<Stored>,
+    pub(super) metadata: Metadata,
 }
 
 impl Found {
@@ -346,8 +358,8 @@ impl Found {
                 "belongs to no Llama of this configuration; leaving it out would change what the model computes",
             ));
         }
-        let Self { path, format, config, about, files, stored } = self;
-        Ok(Checkpoint { path, format, config, about, files, stored, tensors: all })
+        let Self { path, format, config, about, files, stored, metadata } = self;
+        Ok(Checkpoint { path, format, config, about, files, stored, metadata, tensors: all })
     }
 
     /// The canonical tensors.

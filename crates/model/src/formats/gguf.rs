@@ -11,6 +11,7 @@ mod value;
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use kernels::quant::Encoding;
 use ledger::atomic::AtomicFile;
@@ -40,14 +41,9 @@ const ALIGNMENT: usize = 32;
 /// file, and tensors that are missing, of another shape or of a type that is not read. The error names the key or the
 /// tensor, and the byte.
 pub fn open(path: &Path) -> Result<Checkpoint, Error> {
-    let paths = parts::all(path)?;
-    let (mut files, mut headers) = (Vec::new(), Vec::new());
-    for path in &paths {
-        let file = Mapped::open(path)?;
-        headers.push(parse(&file.bytes).map_err(|fault| fault.of(path, 0))?);
-        files.push(file);
-    }
-    parts::check(&headers).map_err(|(part, fault)| fault.of(&paths[part], 0))?;
+    let (files, mut headers): (Vec<Mapped>, Vec<Header>) =
+        parts::all(path)?.into_iter().map(|part| (part.file, part.header)).unzip();
+    parts::check(&headers).map_err(|(part, fault)| fault.of(&files[part].path, 0))?;
     let stored: Vec<Stored> = headers
         .iter_mut()
         .enumerate()
@@ -57,18 +53,12 @@ pub fn open(path: &Path) -> Result<Checkpoint, Error> {
         })
         .collect();
     // The first part has the model's keys.
-    let path = paths[0].clone();
+    let path = files[0].path.clone();
     let (config, about) = llama::read(&path, &headers[0], &stored, &files)?;
+    let metadata = Arc::new(headers.swap_remove(0).metadata);
     let order = RowOrder::Pairs(config.head_dim);
-    let found = Found { path, format: Format::Gguf, config, about, files, stored };
+    let found = Found { path, format: Format::Gguf, config, about, files, stored, metadata };
     found.whole_tensors(order, |name| name == llama::ROPE_FACTORS)
-}
-
-/// A file's metadata alone, for its vocabulary: of parts, the first's.
-pub fn metadata(path: &Path) -> Result<Vec<(String, Value)>, Error> {
-    let first = parts::all(path)?.remove(0);
-    let file = Mapped::open(&first)?;
-    Ok(parse(&file.bytes).map_err(|fault| fault.of(&first, 0))?.metadata)
 }
 
 /// Writes a whole file, tensor by tensor, or none. `metadata` follows the model's own keys: a name, the vocabulary.

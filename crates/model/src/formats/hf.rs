@@ -18,7 +18,7 @@ use super::checkpoint::{Found, RowOrder};
 use super::map::Mapped;
 use super::storage::Storage as AnyStorage;
 use super::stream::{Memory, Outgoing, Tensors};
-use super::{About, Checkpoint, Format, Stored};
+use super::{About, Checkpoint, Format, Metadata, Stored};
 use crate::weights::tensors;
 use crate::{Config, Error, Formats, Frozen, Weights};
 
@@ -161,7 +161,8 @@ pub fn open(dir: &Path) -> Result<Checkpoint, Error> {
         files.push(file);
     }
     let tied = config.tied_embeddings;
-    let found = Found { path: dir.to_owned(), format: Format::HuggingFace, config, about, files, stored };
+    let (path, format) = (dir.to_owned(), Format::HuggingFace);
+    let found = Found { path, format, config, about, files, stored, metadata: Metadata::default() };
     found.whole_tensors(RowOrder::Halves, |name| {
         // Frequencies that transformers once stored, and what safetensors' own tools repeat of tied weights.
         name.ends_with("rotary_emb.inv_freq") || (tied && name == "lm_head.weight")

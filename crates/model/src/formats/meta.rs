@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, Found, Piece, RowOrder, Tensor, rows_and_cols};
 use super::map::Mapped;
-use super::{About, Format, Stored, names};
+use super::{About, Format, Metadata, Stored, names};
 use crate::hf::read_json;
 use crate::{Config, Error, TensorSpec};
 pub use write::write;
@@ -39,12 +39,13 @@ pub fn open(dir: &Path) -> Result<Checkpoint, Error> {
     let vocabulary: usize = outputs().map(|tensor| tensor.shape.first().copied().unwrap_or(0)).sum();
     let config = params_json::read(&path, &json, (vocabulary > 0).then_some(vocabulary))?;
     let about = About::default();
-    let mut found = Found { path: dir.to_owned(), format: Format::Meta, config, about, files, stored };
+    let (path, format) = (dir.to_owned(), Format::Meta);
+    let mut found = Found { path, format, config, about, files, stored, metadata: Metadata::default() };
     found.config.tied_embeddings = is_tied(&found);
     found.config.validate()?;
     let tensors = assemble(&found)?;
-    let Found { path, format, config, about, files, stored } = found;
-    Ok(Checkpoint { path, format, config, about, files, stored, tensors })
+    let Found { path, format, config, about, files, stored, metadata } = found;
+    Ok(Checkpoint { path, format, config, about, files, stored, metadata, tensors })
 }
 
 /// The shards in order of their ranks.

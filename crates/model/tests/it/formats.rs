@@ -66,7 +66,8 @@ fn llama_cpps_files_are_read() {
 #[test]
 fn keys_of_every_type_are_read_and_written_again() {
     use gguf::Array;
-    let metadata = gguf::metadata(&made("gqa.gguf")).unwrap();
+    let found = gguf::open(&made("gqa.gguf")).unwrap();
+    let metadata = found.metadata().to_vec();
     let get = |key: &str| metadata.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
     for (key, value) in [
         ("general.name", Value::text("gqa")),
@@ -92,7 +93,8 @@ fn keys_of_every_type_are_read_and_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.gguf");
     gguf::write(&path, &golden("gqa"), None, &tests, &Silent).unwrap();
-    let again = gguf::metadata(&path).unwrap();
+    let found = gguf::open(&path).unwrap();
+    let again = found.metadata();
     assert_eq!(again[again.len() - tests.len()..], tests);
 }
 

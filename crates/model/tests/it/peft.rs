@@ -10,7 +10,8 @@ use model::adapters::Module;
 use model::backward::loss_and_gradients;
 use model::{Adapted, AdapterSettings, Adapters, Config, Formats, Frozen, Workspace, forward, peft};
 use proptest::prelude::*;
-use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 
 use crate::golden::{Golden, values, worst};
 
@@ -98,6 +99,12 @@ fn what_is_not_plain_lora_for_this_model_is_refused_by_name() {
         ("\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa\"", "\"pissa\""),
         ("\"bias\": \"none\"", "\"bias\": \"all\"", "bias is \"all\""),
         ("\"q_proj\"", "\"c_attn\"", "target_modules names \"c_attn\""),
+        (
+            "\"q_proj\"",
+            "\"lm_head\"",
+            "target_modules names \"lm_head\", the output layer; adapters are read on",
+        ),
+        ("\"q_proj\"", "\"embed_tokens\"", "target_modules names \"embed_tokens\", the embedding"),
         ("\"r\": 4", "\"r\": -4", "r is -4"),
         ("\"r\": 4", "\"r\": 4000000000", "rank is 4000000000"),
         ("\"r\": 4", "\"r\": 5", "lora_A.weight: shape [4, 32]"),
@@ -124,6 +131,28 @@ fn what_is_not_plain_lora_for_this_model_is_refused_by_name() {
     edit(dir.path(), "\"q_proj\"", "\"q_proj\", \"k_proj\"");
     let message = peft::load(dir.path(), &config()).unwrap_err().to_string();
     assert!(message.contains("k_proj.lora_A.weight is missing"), "{message}");
+}
+
+/// As peft saves them where the vocabulary was resized, under a configuration that does not tell.
+#[test]
+fn whole_layers_beside_the_adapters_are_refused_by_name() {
+    for (name, layer) in [
+        ("base_model.model.model.embed_tokens.weight", "the embedding"),
+        ("base_model.model.lm_head.base_layer.weight", "the output layer"),
+    ] {
+        let (dir, _) =
+            saved(&AdapterSettings { rank: 2, modules: vec![Module::QProj], ..AdapterSettings::default() });
+        let path = dir.path().join("adapter_model.safetensors");
+        let bytes = fs::read(&path).unwrap();
+        let stored = SafeTensors::deserialize(&bytes).unwrap();
+        let mut tensors = stored.tensors();
+        tensors.push((name.to_owned(), TensorView::new(Dtype::F32, vec![2, 2], &[0; 16]).unwrap()));
+        fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+        let error = peft::load(dir.path(), &config()).unwrap_err();
+        let wanted = format!("tensor {name} changes {layer}; adapters are read on");
+        assert!(error.to_string().contains(&wanted), "{error}");
+        assert!(error.hint().unwrap().contains("merge_and_unload"), "{error}");
+    }
 }
 
 proptest! {

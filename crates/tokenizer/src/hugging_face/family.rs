@@ -201,10 +201,7 @@ fn ordinary<'a>(model: &'a RawModel, added: &[RawAddedToken]) -> Result<Ordinary
         if id >> ID_BITS > 0 {
             return fault(format!("{text:?} has id {id}, which is too large"));
         }
-        let Some(bytes) = alphabet.bytes(text) else {
-            return fault(format!("the token {text:?} is not in the byte-level alphabet"));
-        };
-        ordinary.push((id, text.as_str(), bytes));
+        ordinary.push((id, text.as_str(), alphabet.token(text, "model.vocab")?));
     }
     ordinary.sort_unstable_by_key(|(id, ..)| *id);
     match ordinary.windows(2).find(|pair| pair[0].0 == pair[1].0) {

@@ -54,16 +54,30 @@ pub(in crate::formats) fn are_of_one(paths: &[PathBuf]) -> bool {
         .is_some_and(|first| paths.iter().all(|path| model(path).as_ref() == Some(&first)))
 }
 
-/// The files of a model of which `path` is one: all its parts in their order, or itself.
+/// A file, and what its header says.
+pub(super) struct Part {
+    pub(super) file: Mapped,
+    pub(super) header: Header,
+}
+
+impl Part {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let file = Mapped::open(path)?;
+        let header = parse(&file.bytes).map_err(|fault| fault.of(path, 0))?;
+        Ok(Self { file, header })
+    }
+}
+
+/// The files of a model of which `path` is one: all its parts in their order, or itself. A header is read once: one with a
+/// vocabulary holds hundreds of thousands of texts.
 ///
 /// # Errors
 /// A header that cannot be read, a name that does not say where the others are, and parts that are missing.
-pub(super) fn all(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    let file = Mapped::open(path)?;
-    let header = parse(&file.bytes).map_err(|fault| fault.of(path, 0))?;
-    let count = header.get("split.count").and_then(super::Value::as_u64).unwrap_or(0);
+pub(super) fn all(path: &Path) -> Result<Vec<Part>, Error> {
+    let own = Part::open(path)?;
+    let count = own.header.get("split.count").and_then(super::Value::as_u64).unwrap_or(0);
     if count <= 1 {
-        return Ok(vec![path.to_owned()]);
+        return Ok(vec![own]);
     }
     let name = Name::of(path).filter(|name| name.count == count && (1..=count).contains(&name.number));
     let Some(name) = name else {
@@ -76,8 +90,8 @@ pub(super) fn all(path: &Path) -> Result<Vec<PathBuf>, Error> {
         });
     };
     let folder = path.parent().unwrap_or(Path::new(""));
-    let parts: Vec<PathBuf> = (1..=count).map(|number| folder.join(name.file(number))).collect();
-    let missing: Vec<&PathBuf> = parts.iter().filter(|part| !part.is_file()).collect();
+    let paths: Vec<PathBuf> = (1..=count).map(|number| folder.join(name.file(number))).collect();
+    let missing: Vec<&PathBuf> = paths.iter().filter(|part| !part.is_file()).collect();
     if let Some(first) = missing.first() {
         return Err(Error::Unsupported {
             path: (*first).clone(),
@@ -85,7 +99,12 @@ pub(super) fn all(path: &Path) -> Result<Vec<PathBuf>, Error> {
             hint: "put all parts into one folder, under the names that they came with".into(),
         });
     }
-    Ok(parts)
+    let mut own = Some(own);
+    let open = |(number, path): (u64, &PathBuf)| match own.take_if(|_| number == name.number) {
+        Some(own) => Ok(own),
+        None => Part::open(path),
+    };
+    (1..).zip(&paths).map(open).collect()
 }
 
 /// Whether these headers, in the order of their files, are those of one model: each the part that its place means, no
