@@ -2,6 +2,7 @@
 
 mod adapters;
 mod answers;
+mod bodies;
 mod client;
 mod connections;
 mod load;
@@ -9,5 +10,7 @@ mod openapi;
 mod operator;
 mod refusals;
 mod responses;
+#[path = "../../../engine/tests/it/small.rs"]
+mod small;
 mod tools;
 mod toy;
