@@ -1,6 +1,7 @@
 #!/bin/sh
 # Lets the programs that speak OpenAI's API judge ours: OpenAI's own Python client goes through a server whose answers are
-# known, and lm-evaluation-harness asks `alti serve` for the log-likelihoods that transformers computes of the same weights.
+# known, and through `alti serve` with adapters whose answers peft knows; lm-evaluation-harness asks `alti serve` for the
+# log-likelihoods that transformers computes of the same weights.
 #
 # Makes a virtual environment in tests/golden/.venv-serve on its first run; PYTHON=path uses another interpreter that has
 # the packages of serve/requirements.txt.
@@ -27,6 +28,8 @@ while [ ! -s "$said" ]; do
     sleep 0.1
 done
 "$PYTHON" tests/golden/serve/openai_client.py "$(cat "$said")v1" --repeats || failed=1
+
+"$PYTHON" tests/golden/serve/adapters.py "$built/alti" || failed=1
 
 log=${CARGO_TARGET_DIR:-target}/lm_eval.log
 "$PYTHON" tests/golden/serve/lm_eval_harness.py "$built/alti" 2>"$log" || { tail -n 20 "$log" >&2; failed=1; }

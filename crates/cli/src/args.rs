@@ -489,7 +489,7 @@ pub struct BenchTrain {
 #[derive(Debug, Args)]
 #[command(
     long_about = "Measure a model's answers: tokens read and written a second, share of the memory's speed.\n\n\
-        Random prompts are read and answers written by the engine that `alti chat` and `alti serve` run, scheduling and \
+        Random prompts, or stretches of a text, are read and answers written by the engine that `alti chat` and `alti serve` run, scheduling and \
         sampling included; nothing is written to disk. Each token of one answer reads all weights, so its speed stands \
         beside that of the memory, measured here. Nothing else should run on the machine meanwhile.",
     after_long_help = "Examples:\n  \
@@ -497,6 +497,8 @@ pub struct BenchTrain {
         alti bench engine llama.gguf --prompt 512 2048 --generate 128\n  \
         alti bench engine llama.gguf --prompt --streams 1 8 32 --set engine.kv_cache=q8\n  \
         alti bench engine llama.gguf --repeat 3 --set engine.speculative=lookup\n  \
+        alti bench engine llama.gguf --text book.txt --after 256 --temperature 0.7 --set engine.speculative=lookup\n  \
+        alti bench engine llama.gguf --adapter adapters/french\n  \
         alti bench engine llama.gguf --json | jq '.decode[] | [.streams, .tokens_per_second]'"
 )]
 pub struct BenchEngine {
@@ -512,6 +514,18 @@ pub struct BenchEngine {
     /// How many answers are written at once.
     #[arg(long, value_name = "N", num_args = 1.., default_values = ["1", "8"])]
     pub streams: Vec<NonZeroUsize>,
+    /// Tokens of the prompts behind which answers are written.
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub after: NonZeroUsize,
+    /// Take stretches of this text for prompts instead of random tokens; may be repeated.
+    #[arg(long = "text", value_name = "FILE")]
+    pub texts: Vec<PathBuf>,
+    /// The temperature of the answers; 0 takes the likeliest token.
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Read and answer with the adapter in this folder, in peft's format (LoRA).
+    #[arg(long, value_name = "FOLDER")]
+    pub adapter: Option<PathBuf>,
     /// Write answers with N tokens of the vocabulary alone, so that they repeat themselves: for engine.speculative.
     #[arg(long, value_name = "N")]
     pub repeat: Option<NonZeroUsize>,

@@ -58,6 +58,15 @@ struct Names {
     leaving: Vec<Weak<Loaded>>,
 }
 
+/// What becomes of a load whose name is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is refused.
+    Refused,
+    /// The adapter of that name gives way.
+    Replaced,
+}
+
 type Read = dyn Fn(&Path) -> Result<Adapter, Error> + Send + Sync;
 
 impl Registry {
@@ -69,8 +78,8 @@ impl Registry {
         Registry { read: Box::new(read), most, names: Mutex::default(), count: AtomicU64::new(0) }
     }
 
-    /// Reads a folder, which takes its time, while others are used.
-    pub(crate) fn load(&self, name: &str, folder: &Path) -> Result<(), Error> {
+    /// Reads a folder, which takes its time, while others are used. Gives the adapter whose name it took.
+    pub(crate) fn load(&self, name: &str, folder: &Path, taken: Taken) -> Result<Option<Arc<Loaded>>, Error> {
         let refused = |reason: &str, hint: &str| Error::Adapter {
             name: name.into(),
             reason: reason.into(),
@@ -81,10 +90,11 @@ impl Registry {
         }
         // Asked twice: before the work, and again once it is done, for another may have come meanwhile.
         let check = |loaded: &BTreeMap<String, Arc<Loaded>>| {
-            if loaded.contains_key(name) {
+            let known = loaded.contains_key(name);
+            if known && taken == Taken::Refused {
                 return Err(refused("is loaded already", "unload it first, or choose another name"));
             }
-            if loaded.len() >= self.most {
+            if !known && loaded.len() >= self.most {
                 let reason = format!("would be one more than the {} that may be loaded", self.most);
                 return Err(refused(&reason, "unload another first, or raise `max_adapters`"));
             }
@@ -105,20 +115,19 @@ impl Registry {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let mut names = self.lock();
         check(&names.loaded)?;
-        names.loaded.insert(
-            name.into(),
-            Arc::new(Loaded { adapter, number, unloaded: AtomicBool::new(false), info }),
-        );
-        Ok(())
+        let loaded = Loaded { adapter, number, unloaded: AtomicBool::new(false), info };
+        let replaced = names.loaded.insert(name.into(), Arc::new(loaded));
+        if let Some(replaced) = &replaced {
+            names.leave(replaced);
+        }
+        Ok(replaced)
     }
 
     /// Takes the name away. Requests that hold the adapter keep it.
     pub(crate) fn unload(&self, name: &str) -> Result<Arc<Loaded>, Error> {
         let mut names = self.lock();
         let removed = names.loaded.remove(name).ok_or_else(|| names.unknown(name))?;
-        removed.unloaded.store(true, Ordering::SeqCst);
-        names.leaving.retain(|one| one.strong_count() > 0);
-        names.leaving.push(Arc::downgrade(&removed));
+        names.leave(&removed);
         Ok(removed)
     }
 
@@ -145,6 +154,13 @@ impl Registry {
 }
 
 impl Names {
+    /// This one cannot be named any more.
+    fn leave(&mut self, gone: &Arc<Loaded>) {
+        gone.unloaded.store(true, Ordering::SeqCst);
+        self.leaving.retain(|one| one.strong_count() > 0);
+        self.leaving.push(Arc::downgrade(gone));
+    }
+
     fn unknown(&self, name: &str) -> Error {
         Error::UnknownAdapter { name: name.into(), known: self.loaded.keys().cloned().collect() }
     }

@@ -7,9 +7,6 @@ use ledger::seed::Seed;
 
 use crate::{Completion, Engine, Error, Request, Sampling};
 
-/// Tokens of the prompts whose answers are timed: short, so that writing is what is measured.
-const SHORT_PROMPT: usize = 16;
-
 /// What is to be measured.
 #[derive(Clone, Copy)]
 pub struct Bench<'a> {
@@ -17,6 +14,8 @@ pub struct Bench<'a> {
     pub prompts: &'a [usize],
     /// Tokens that each answer has; 0 measures no answers.
     pub generate: usize,
+    /// Tokens of the prompts whose answers are timed: few, so that writing is what is measured.
+    pub after: usize,
     /// How many answers are written at once, one measurement each.
     pub streams: &'a [usize],
     /// How often each is measured.
@@ -24,7 +23,13 @@ pub struct Bench<'a> {
     /// `Some(n)`: answers are written with `n` of the tokens alone, by a bias, so that they repeat themselves, as
     /// speculative decoding wants it; with one token altogether. A random model repeats nothing by itself.
     pub repeat: Option<usize>,
-    /// Where the random prompts come from.
+    /// Tokens of a text: prompts are its stretches, each behind the token that begins a text. Without one they are random.
+    pub text: Option<&'a [u32]>,
+    /// Of the answers; 0: always the likeliest token.
+    pub temperature: f32,
+    /// The adapter that reads and answers.
+    pub adapter: Option<&'a str>,
+    /// Where the random prompts, or the places in the text, and what is drawn come from.
     pub seed: Seed,
     /// Where to report.
     pub progress: &'a dyn Progress,
@@ -67,18 +72,28 @@ pub fn run(engine: &Engine, bench: &Bench) -> Result<Measured, Error> {
     let per_round = bench.prompts.len() + if bench.generate > 0 { bench.streams.len() } else { 0 };
     let task =
         bench.progress.begin("measure", Some(u64::from(bench.rounds) * per_round as u64 + 1), Unit::Items);
-    let mut prompts = Prompts { engine, seed: bench.seed, drawn: 0 };
-    let answer = |prompt, tokens| Request { ignore_end: true, ..Request::greedy(prompt, tokens) };
+    let mut prompts = Prompts { engine, text: bench.text.unwrap_or_default(), seed: bench.seed, drawn: 0 };
+    let adapter = bench.adapter.map(str::to_owned);
+    let answer = |prompt, tokens| Request {
+        ignore_end: true,
+        adapter: adapter.clone(),
+        ..Request::greedy(prompt, tokens)
+    };
     // The first answer finds its buffers and the weights' pages untouched.
-    engine.complete(answer(prompts.draw(SHORT_PROMPT), 2))?;
+    engine.complete(answer(prompts.draw(bench.after), 2))?;
     task.advance(1);
     // Far apart in the vocabulary, and any would do.
     let vocab_size = engine.tokenizer().vocab_size();
     let few = |count: usize| (0..count).map(|place| ((place * 7919 + 1000) % vocab_size) as u32);
     let logit_bias =
         bench.repeat.map(|count| few(count).map(|token| (token, 1e4)).collect()).unwrap_or_default();
-    let sampling = Sampling { logit_bias, ..Sampling::greedy() };
-    let timed = |prompt| Request { sampling: sampling.clone(), ..answer(prompt, bench.generate + 1) };
+    let sampling = Sampling { logit_bias, temperature: bench.temperature, ..Sampling::greedy() };
+    // Each answer has a seed of its own, the same whenever this is measured.
+    let timed = |(prompt, number): (Vec<u32>, u64)| {
+        let seed = Some(bench.seed.stream("engine.bench.answer", number).next_u64());
+        let sampling = Sampling { seed, ..sampling.clone() };
+        Request { sampling, ..answer(prompt, bench.generate + 1) }
+    };
     let mut measured = Measured::default();
     for &size in bench.prompts {
         let mut rate = Rate { size, tokens: size, ..Rate::default() };
@@ -94,7 +109,7 @@ pub fn run(engine: &Engine, bench: &Bench) -> Result<Measured, Error> {
         let mut rate = Rate { size, tokens: size * bench.generate, ..Rate::default() };
         for _ in 0..bench.rounds {
             task.message(&format!("{size} answers at once"));
-            let requests = (0..size).map(|_| timed(prompts.draw(SHORT_PROMPT))).collect();
+            let requests = (0..size).map(|_| timed((prompts.draw(bench.after), prompts.drawn))).collect();
             let answers = engine.complete_all(requests).into_iter().collect::<Result<Vec<_>, _>>()?;
             rate.seconds.push(answers.iter().map(decode_seconds).fold(0.0, f64::max));
             for usage in answers.iter().map(|answer| answer.usage) {
@@ -112,9 +127,10 @@ fn decode_seconds(answer: &Completion) -> f64 {
     answer.timing.decode.as_secs_f64()
 }
 
-/// Random prompts, each another: nothing that was read before helps.
+/// Random prompts, each another: nothing that was read before helps. Those of a text begin at random places.
 struct Prompts<'a> {
     engine: &'a Engine,
+    text: &'a [u32],
     seed: Seed,
     drawn: u64,
 }
@@ -124,6 +140,12 @@ impl Prompts<'_> {
         let mut random = self.seed.stream("engine.bench", self.drawn);
         self.drawn += 1;
         let vocab_size = self.engine.tokenizer().vocab_size();
+        if !self.text.is_empty() {
+            let first = random.below(self.text.len() as u64) as usize;
+            // A text that is shorter than its prompt begins again.
+            let stretch = self.text[first..].iter().chain(self.text.iter().cycle()).copied();
+            return std::iter::once(self.engine.tokenizer().bos()).chain(stretch).take(tokens).collect();
+        }
         (0..tokens).map(|_| random.below(vocab_size as u64) as u32).collect()
     }
 }

@@ -271,6 +271,12 @@ impl Guide {
         self.matcher.consume_token(token).map_err(|error| refused(&error.to_string()))
     }
 
+    /// The tokens that follow whatever the model says, because the constraint leaves one text; it stays where it is. Where
+    /// there are any, [`Guide::mask`] leaves the first alone, and so on.
+    pub(crate) fn forced(&mut self) -> Vec<u32> {
+        if self.complete() { Vec::new() } else { self.matcher.compute_ff_tokens() }
+    }
+
     /// How many of these tokens may follow, one after the other; it stays where it is.
     pub(crate) fn allowed(&mut self, tokens: &[u32]) -> usize {
         // A fault shows when a token is chosen, which is the same with and without this question.

@@ -1,24 +1,23 @@
 //! The handle that callers hold: it checks requests, hands them to the scheduler's thread and gives back their events.
 
-use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tokenizer::Tokenizer;
 
-use crate::adapters::{Loaded, Registry};
+use crate::adapters::{Loaded, Registry, Taken};
 use crate::constraint::{Grammars, Guide};
+use crate::events::{self, Events, Indexed, Partial, Sink};
 use crate::pages::Pages;
 use crate::scheduler::{Command, Scheduler};
 use crate::sequence::Submission;
 use crate::speculation::{DraftModel, Drafter};
 use crate::{
-    AdapterInfo, Completion, Constraint, Error, Event, Forward, Pooling, Request, Settings, Speculative,
-    Token, Usage,
+    AdapterInfo, Completion, Constraint, Error, Forward, Pooling, Request, Settings, Speculative, Usage,
 };
 
 /// A running engine. Clones share it.
@@ -90,20 +89,6 @@ pub struct Stats {
     pub mean_seconds: f64,
 }
 
-/// Where a request's events go; called on the scheduler's thread, so it must not block.
-pub trait Sink: Send {
-    /// Takes the next event.
-    fn send(&mut self, event: Event);
-    /// Nobody will read another event: the request can be dropped.
-    fn is_closed(&self) -> bool;
-}
-
-/// The events of one request: a [`Receiver`], whose end means that the engine is gone. Dropping it cancels the request.
-pub struct Events {
-    receiver: Receiver<Event>,
-    _alive: Arc<()>,
-}
-
 impl Engine {
     /// Loads the adapters of the settings and starts the scheduler's thread.
     pub fn start<F: Forward>(
@@ -165,7 +150,7 @@ impl Engine {
         }
         let (commands, receiver) = channel();
         let counters = Arc::new(Counters::default());
-        let pages = Pages::new(model.page_tokens(), settings.max_cache_tokens / model.page_tokens());
+        let pages = Pages::within(settings.max_cache_tokens, model.page_tokens());
         if pages.tokens() == 0 {
             let least = model.page_tokens();
             let fault = format!(
@@ -178,7 +163,9 @@ impl Engine {
         let context = model.context().min(cache_tokens);
         let reader = Arc::clone(&model);
         let adapters = Registry::new(settings.max_adapters, move |folder| reader.adapter(folder));
-        settings.adapters.iter().try_for_each(|(name, folder)| adapters.load(name, folder))?;
+        for (name, folder) in &settings.adapters {
+            adapters.load(name, folder, Taken::Refused)?;
+        }
         let scheduler = Scheduler::new(
             model,
             tokenizer.clone(),
@@ -237,7 +224,19 @@ impl Engine {
     /// [`Error::Adapter`] for a name that is taken or none, for one adapter too many, and for a folder that cannot be read or
     /// was made for another model.
     pub fn load_adapter(&self, name: &str, folder: &Path) -> Result<(), Error> {
-        self.inner.adapters.load(name, folder)
+        self.inner.adapters.load(name, folder, Taken::Refused).map(|_| ())
+    }
+
+    /// As [`Engine::load_adapter`], but that the adapter of this name, if there is one, gives way: requests that named it are
+    /// answered with it, and those that come from now on with the new one.
+    ///
+    /// # Errors
+    /// Those of it, but for a name that is taken. What is loaded stays then.
+    pub fn replace_adapter(&self, name: &str, folder: &Path) -> Result<(), Error> {
+        if let Some(old) = self.inner.adapters.load(name, folder, Taken::Replaced)? {
+            self.forget(&old);
+        }
+        Ok(())
     }
 
     /// Takes an adapter's name away: no more requests can name it. Those that did are answered with it, and its memory is
@@ -246,10 +245,14 @@ impl Engine {
     /// # Errors
     /// [`Error::UnknownAdapter`].
     pub fn unload_adapter(&self, name: &str) -> Result<(), Error> {
-        let number = self.inner.adapters.unload(name)?.number;
-        // Fails where the thread has ended, and its pages with it.
-        let _ = self.inner.commands.send(Command::Forget(number));
+        self.forget(&*self.inner.adapters.unload(name)?);
         Ok(())
+    }
+
+    /// Gives up what is kept of an adapter that cannot be named any more.
+    fn forget(&self, adapter: &Loaded) {
+        // Fails where the thread has ended, and its pages with it.
+        let _ = self.inner.commands.send(Command::Forget(adapter.number));
     }
 
     /// The adapter that requests can name so.
@@ -296,11 +299,9 @@ impl Engine {
     ///
     /// Errors say what is wrong with the request, that the queue is full, or that the engine was shut down.
     pub fn submit(&self, request: Request) -> Result<Events, Error> {
-        let (sender, receiver) = channel();
-        let alive = Arc::new(());
-        let watch = Arc::downgrade(&alive);
-        self.submit_to(request, Box::new(Channel { sender, watch }))?;
-        Ok(Events { receiver, _alive: alive })
+        let (sink, events) = events::channel();
+        self.submit_to(request, Box::new(sink))?;
+        Ok(events)
     }
 
     /// As [`Engine::submit`], with the events sent to `sink`.
@@ -353,7 +354,7 @@ impl Engine {
         let mut open = vec![true; requests.len()];
         let alive = Arc::new(());
         for (index, request) in requests.into_iter().enumerate() {
-            let sink = Indexed { index, sender: sender.clone(), watch: Arc::downgrade(&alive) };
+            let sink = Indexed::new(index, sender.clone(), &alive);
             let sent = self.check(&request).and_then(|checked| {
                 self.inner.counters.in_flight.fetch_add(1, Ordering::Relaxed);
                 self.enqueue(request, checked, Box::new(sink))
@@ -458,83 +459,6 @@ struct Checked {
     guide: Option<Guide>,
     /// What it named.
     adapter: Option<Arc<Loaded>>,
-}
-
-impl Deref for Events {
-    type Target = Receiver<Event>;
-
-    fn deref(&self) -> &Receiver<Event> {
-        &self.receiver
-    }
-}
-
-/// The sink behind [`Events`].
-struct Channel {
-    sender: Sender<Event>,
-    watch: Weak<()>,
-}
-
-impl Sink for Channel {
-    fn send(&mut self, event: Event) {
-        // A receiver that is gone is noticed by `is_closed`.
-        let _ = self.sender.send(event);
-    }
-
-    fn is_closed(&self) -> bool {
-        self.watch.strong_count() == 0
-    }
-}
-
-/// One of many requests that share a receiver.
-struct Indexed {
-    index: usize,
-    sender: Sender<(usize, Event)>,
-    watch: Weak<()>,
-}
-
-impl Sink for Indexed {
-    fn send(&mut self, event: Event) {
-        let _ = self.sender.send((self.index, event));
-    }
-
-    fn is_closed(&self) -> bool {
-        self.watch.strong_count() == 0
-    }
-}
-
-/// What has come of a request.
-#[derive(Default)]
-struct Partial {
-    prompt: Vec<Token>,
-    embedding: Vec<f32>,
-    tokens: Vec<Token>,
-}
-
-impl Partial {
-    /// Adds an event; at the last gives the answer and leaves nothing.
-    fn collect(&mut self, event: Event) -> Option<Result<Completion, Error>> {
-        match event {
-            Event::Prompt(tokens) => self.prompt = tokens,
-            Event::Embedding(values) => self.embedding = values,
-            Event::Token(token) => self.tokens.push(token),
-            Event::Done { reason, stopped_by, usage, timing } => {
-                let Partial { prompt, embedding, tokens } = std::mem::take(self);
-                let text = tokens.iter().map(|token| token.text.as_str()).collect();
-                return Some(Ok(Completion {
-                    prompt,
-                    embedding,
-                    text,
-                    tokens,
-                    reason,
-                    stopped_by,
-                    usage,
-                    timing,
-                }));
-            }
-            Event::Failed(error) => return Some(Err(error)),
-        }
-        None
-    }
 }
 
 /// Where two vocabularies differ first.

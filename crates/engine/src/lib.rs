@@ -12,6 +12,7 @@ mod embedding;
 mod emit;
 mod engine;
 mod error;
+mod events;
 mod forward;
 mod pages;
 mod prompt;
@@ -25,8 +26,9 @@ mod speculation;
 pub use crate::adapters::AdapterInfo;
 pub use crate::constraint::Constraint;
 pub use crate::embedding::Pooling;
-pub use crate::engine::{Engine, Events, Sink, Stats};
+pub use crate::engine::{Engine, Stats};
 pub use crate::error::Error;
+pub use crate::events::{Events, Sink};
 pub use crate::forward::{Adapter, Forward, Outputs, Segment, Wanted};
 pub use crate::request::{
     Alternative, Completion, Event, FinishReason, Request, StopCause, Timing, Token, Usage,

@@ -74,6 +74,16 @@ impl Pages {
         }
     }
 
+    /// As many free pages of `page` tokens as `tokens` tokens fill.
+    pub(crate) fn within(tokens: usize, page: usize) -> Self {
+        Pages::new(page, tokens / page)
+    }
+
+    /// All of them.
+    pub(crate) fn count(&self) -> usize {
+        self.pages.len()
+    }
+
     /// Tokens that all pages together hold.
     pub(crate) fn tokens(&self) -> usize {
         self.pages.len() * self.tokens

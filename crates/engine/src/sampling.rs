@@ -146,6 +146,11 @@ impl Sampler {
         Sampler { guide, ..self }
     }
 
+    /// The tokens that follow whatever the scores are, because the constraint leaves no choice.
+    pub(crate) fn forced(&mut self) -> Vec<u32> {
+        self.guide.as_mut().map(Guide::forced).unwrap_or_default()
+    }
+
     /// How many of these tokens could follow, one after the other, as far as the constraint goes.
     pub(crate) fn allowed(&mut self, tokens: &[u32]) -> usize {
         self.guide.as_mut().map_or(tokens.len(), |guide| guide.allowed(tokens))

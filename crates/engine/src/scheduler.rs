@@ -58,7 +58,7 @@ impl<F: Forward> Scheduler<F> {
         counters: Arc<Counters>,
     ) -> Self {
         let scratch = model.scratch();
-        let memory = model.pages(pages.tokens() / model.page_tokens(), settings.kv_cache);
+        let memory = model.pages(pages.count(), settings.kv_cache);
         Scheduler {
             model,
             tokenizer,
@@ -187,9 +187,16 @@ impl<F: Forward> Scheduler<F> {
 
     /// One call of the model, and what follows from it.
     fn step(&mut self) {
+        // What a constraint forces is read at once, as a prompt is: a pass for each token would change nothing.
+        let mut rows = self.scored_rows();
+        for sequence in self.running.iter_mut().filter(|sequence| sequence.answering()) {
+            sequence.force(rows.min(sequence.room()));
+            rows -= sequence.draft.len();
+        }
         // What cannot be guessed is answered without: a draft model that fails is no reason to fail.
         if self.drafter.draft(&mut self.running, self.settings.max_draft_tokens).is_err() {
-            self.running.iter_mut().for_each(|sequence| sequence.draft.clear());
+            let guesses = self.running.iter_mut().filter(|sequence| !sequence.forced);
+            guesses.for_each(|sequence| sequence.draft.clear());
         }
         let stepped = self.plan();
         if stepped.is_empty() {
@@ -247,10 +254,15 @@ impl<F: Forward> Scheduler<F> {
         self.retire(|sequence| sequence.done);
     }
 
+    /// Rows of scores that a step may hold beside one for each sequence.
+    fn scored_rows(&self) -> usize {
+        (SCORED_BYTES / size_of::<f32>() / self.model.vocab_size()).max(1)
+    }
+
     /// Which sequences the next call reads, and how much of them; there is room in their pages.
     fn plan(&mut self) -> Vec<Stepped> {
         let mut budget = self.settings.prefill_chunk;
-        let mut rows_left = (SCORED_BYTES / size_of::<f32>() / self.model.vocab_size()).max(1);
+        let mut rows_left = self.scored_rows();
         let mut stepped = Vec::with_capacity(self.running.len());
         for index in 0..self.running.len() {
             let (older, rest) = self.running.split_at_mut(index);
@@ -349,7 +361,7 @@ fn choose(
     each.collect()
 }
 
-/// Most scores of prompts that a step may hold, of all sequences together.
+/// Most scores of prompts that a step may hold, of all sequences together; and most of forced tokens.
 const SCORED_BYTES: usize = 64 << 20;
 
 /// A request has ended; `sequence` is what it was, if it ever ran.

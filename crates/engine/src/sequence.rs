@@ -53,8 +53,10 @@ pub(crate) struct Sequence {
     pub(crate) sampler: Sampler,
     pub(crate) decoder: StreamDecoder,
     pub(crate) emitter: Emitter,
-    /// Guesses of the tokens that follow, to be read in the next step.
+    /// Tokens that may follow, to be read in the next step: guesses, or what the constraint forces.
     pub(crate) draft: Vec<u32>,
+    /// They are forced, which is no guess.
+    pub(crate) forced: bool,
     pub(crate) pace: Pace,
     /// What the draft model holds of it.
     pub(crate) follower: Option<Follower>,
@@ -88,6 +90,7 @@ impl Sequence {
             most,
             sampler,
             draft: Vec::new(),
+            forced: false,
             pace: Pace::default(),
             follower: None,
             drafted: 0,
@@ -102,6 +105,19 @@ impl Sequence {
     /// The prompt has been read: each step gives a token.
     pub(crate) fn answering(&self) -> bool {
         self.tokens.len() > self.prompt_tokens
+    }
+
+    /// Tokens that may be read behind its last one, of those that are set aside for it; the last one that is generated is
+    /// never read.
+    pub(crate) fn room(&self) -> usize {
+        (self.prompt_tokens + self.most).saturating_sub(self.tokens.len() + 1)
+    }
+
+    /// Lays up to `most` tokens that its constraint forces behind its last one, so that one step reads and takes them all.
+    pub(crate) fn force(&mut self, most: usize) {
+        self.draft = if most > 0 { self.sampler.forced() } else { Vec::new() };
+        self.draft.truncate(most);
+        self.forced = !self.draft.is_empty();
     }
 
     /// Does not read again what known pages hold.
@@ -162,15 +178,18 @@ impl Sequence {
         counters: &Counters,
     ) {
         let draft = std::mem::take(&mut self.draft);
-        let accepted = self.accepted;
-        self.drafted += draft.len();
-        counters.drafted_tokens.fetch_add(draft.len() as u64, Ordering::Relaxed);
+        let guessed = if self.forced { 0 } else { draft.len() };
+        let mut kept = 0;
+        self.drafted += guessed;
+        counters.drafted_tokens.fetch_add(guessed as u64, Ordering::Relaxed);
         for (index, choice) in choices.into_iter().enumerate() {
             // Counted before they are shown: whoever has seen an answer finds it in the counters.
             if let Ok(Choice { id, .. }) = &choice {
                 let right = draft.get(index) == Some(id);
-                self.accepted += usize::from(right);
-                counters.accepted_tokens.fetch_add(u64::from(right), Ordering::Relaxed);
+                kept += usize::from(right);
+                let accepted = right && guessed > 0;
+                self.accepted += usize::from(accepted);
+                counters.accepted_tokens.fetch_add(u64::from(accepted), Ordering::Relaxed);
                 counters.completion_tokens.fetch_add(1, Ordering::Relaxed);
             }
             self.next(tokenizer, choice);
@@ -178,10 +197,9 @@ impl Sequence {
                 break;
             }
         }
-        let right = self.accepted - accepted;
-        self.read += right;
-        if !draft.is_empty() {
-            self.pace.judge(draft.len(), right);
+        self.read += kept;
+        if guessed > 0 {
+            self.pace.judge(guessed, kept);
         }
         if let Some(follower) = &mut self.follower {
             follower.keep(self.read);

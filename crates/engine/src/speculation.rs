@@ -122,8 +122,8 @@ pub(crate) struct DraftModel<F: Forward> {
 
 impl<F: Forward> DraftModel<F> {
     pub(crate) fn new(model: Arc<F>, settings: &Settings, vocab_size: usize) -> Self {
-        let pages = Pages::new(model.page_tokens(), settings.max_cache_tokens / model.page_tokens());
-        let memory = model.pages(pages.tokens() / model.page_tokens(), settings.kv_cache);
+        let pages = Pages::within(settings.max_cache_tokens, model.page_tokens());
+        let memory = model.pages(pages.count(), settings.kv_cache);
         let scratch = model.scratch();
         DraftModel { model, pages, memory, scratch, chunk: settings.prefill_chunk, vocab_size }
     }
@@ -227,8 +227,8 @@ impl<F: Forward> Drafter<F> {
         };
         let mut drafted = Vec::new();
         for sequence in running.iter_mut().filter(|sequence| sequence.answering() && most > 0) {
-            // The last token that is generated is never read.
-            let room = (sequence.prompt_tokens + sequence.most - 1).saturating_sub(sequence.tokens.len());
+            // What is forced needs no guess.
+            let room = if sequence.forced { 0 } else { sequence.room() };
             let count = if room > 0 { sequence.pace.count(most.min(room), cost) } else { 0 };
             if count > 0 {
                 drafted.push((sequence, count));

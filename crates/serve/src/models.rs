@@ -13,7 +13,6 @@ use crate::ServeInfo;
 use crate::api_error::ApiError;
 use crate::fields::Fields;
 use crate::http::{App, off_runtime, read_json};
-use crate::parameters::refuse;
 
 /// What a request asks for by its `model`.
 pub(crate) struct Named {
@@ -93,7 +92,7 @@ async fn load(State(app): State<App>, request: Request) -> Result<Json<Value>, A
     let fields = Fields::of_body(&body)?;
     let name = fields.string("lora_name")?.ok_or_else(|| fields.missing("lora_name"))?.to_owned();
     let path = fields.string("lora_path")?.ok_or_else(|| fields.missing("lora_path"))?.to_owned();
-    refuse(&fields, "load_inplace", &[], "Unload the adapter and load it again.")?;
+    let in_place = fields.boolean("load_inplace")?.unwrap_or(false);
     if name == app.info.model {
         let message = format!("Invalid 'lora_name': '{name}' is the model itself.");
         return Err(ApiError::invalid(Some("invalid_value"), message).at("lora_name"));
@@ -107,7 +106,11 @@ async fn load(State(app): State<App>, request: Request) -> Result<Json<Value>, A
             );
             ApiError::invalid(Some("invalid_value"), message).at("lora_path")
         })?;
-        let loaded = told.engine.load_adapter(&name, &folder);
+        let loaded = if in_place {
+            told.engine.replace_adapter(&name, &folder)
+        } else {
+            told.engine.load_adapter(&name, &folder)
+        };
         loaded.map_err(|error| ApiError::from_engine(error, "lora_path", 0))?;
         Ok(Json(describe_adapter(&told, &adapter(&told, &name)?)))
     })

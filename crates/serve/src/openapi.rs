@@ -41,8 +41,13 @@ pub(crate) fn document(info: &ServeInfo, adapters: &[AdapterInfo], vocab_size: u
         let text = |about: &str| json!({ "type": "string", "description": about });
         let name = text("What requests are to call it as their `model`.");
         let path = text("Its folder on the server: whole, or within one of those that are permitted.");
+        let in_place = json!({
+            "type": "boolean", "default": false,
+            "description": "Whether it takes the place of an adapter of that name, which otherwise is an error. Requests that \
+                            run are answered with the old one to their end.",
+        });
         document["components"]["schemas"]["LoadAdapter"] = json!({
-            "type": "object", "required": ["lora_name", "lora_path"], "properties": { "lora_name": name, "lora_path": path },
+            "type": "object", "required": ["lora_name", "lora_path"], "properties": { "lora_name": name, "lora_path": path, "load_inplace": in_place },
         });
         document["components"]["schemas"]["UnloadAdapter"] = json!({
             "type": "object", "required": ["lora_name"], "properties": { "lora_name": name },

@@ -109,12 +109,12 @@ def make_tasks(folder, model, stop):
 
 
 class Server:
-    def __init__(self, alti, model):
+    def __init__(self, alti, model, *more):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.process = subprocess.Popen([alti, "serve", model, "--name", "tiny", "--listen", f"127.0.0.1:{self.port}"],
+        self.process = subprocess.Popen([alti, "serve", model, "--name", "tiny", "--listen", f"127.0.0.1:{self.port}", *more],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:

@@ -1,5 +1,6 @@
 //! `alti bench engine`: how fast this machine reads prompts with a model and writes answers.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +23,16 @@ use crate::report::scale::{bytes, count, figures};
 const VERSION: u32 = 1;
 /// How long memory is measured.
 const BANDWIDTH_TIME: Duration = Duration::from_secs(2);
+/// What the engine calls the adapter.
+const ADAPTER: &str = "adapter";
 /// Columns of a share's bar.
 const BAR: usize = 12;
 
 /// Everything that is shown or written.
 struct Report {
     name: String,
+    /// What the prompts and answers were like.
+    requests: Value,
     /// Bytes of the weights that a pass reads, however many tokens it has.
     pass_bytes: usize,
     machine: Machine,
@@ -44,18 +49,26 @@ pub fn engine(args: &args::BenchEngine, shown: &Shown) -> Result<(), Error> {
     // The engine's thread works on the global pool, which is not there yet.
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(too_many(threads))?;
     let found = open::find(&args.run)?;
-    let settings = open::engine_settings(&found, &args.set)?;
+    let mut settings = open::engine_settings(&found, &args.set)?;
+    // Others of the recipe would only take memory.
+    settings.adapters = args.adapter.iter().map(|folder| (ADAPTER.to_owned(), folder.clone())).collect();
+    let texts = args.texts.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let (llama, tokenizer) = open::load(&found, settings.precision, shown)?;
     let engine = open::engine((Arc::clone(&llama), tokenizer), settings.clone(), shown)?;
+    let text = texts.iter().flat_map(|text| engine.tokenizer().encode(text)).collect::<Vec<u32>>();
     let streams: Vec<usize> = args.streams.iter().map(|&streams| usize::from(streams)).collect();
     let measured = engine::bench::run(
         &engine,
         &Bench {
             prompts: &args.prompt,
             generate: args.generate,
+            after: usize::from(args.after),
             streams: &streams,
             rounds: args.rounds.get(),
             repeat: args.repeat.map(usize::from),
+            text: (!args.texts.is_empty()).then_some(&text[..]),
+            temperature: args.temperature,
+            adapter: args.adapter.is_some().then_some(ADAPTER),
             seed: Seed(0),
             progress: shown,
         },
@@ -63,6 +76,9 @@ pub fn engine(args: &args::BenchEngine, shown: &Shown) -> Result<(), Error> {
     engine.shutdown();
     let report = Report {
         name: found.name,
+        requests: json!({
+            "after": args.after, "texts": args.texts, "temperature": args.temperature, "adapter": args.adapter,
+        }),
         pass_bytes: llama.pass_bytes(),
         machine,
         threads,
@@ -71,6 +87,20 @@ pub fn engine(args: &args::BenchEngine, shown: &Shown) -> Result<(), Error> {
         measured,
     };
     show(args.json, "the figures of an engine", || report.json(), |width| report.page(width))
+}
+
+/// The text of a file; an empty one leaves nothing to take stretches of.
+fn read(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let refuse = |what: String| Error::Usage {
+        message: format!("{}{what}", path.display()),
+        hint: "--text takes files of plain text".into(),
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) if text.trim().is_empty() => Err(refuse(" holds no text".into())),
+        Ok(text) => Ok(text),
+        Err(error) => Err(refuse(format!(", byte {}: is no UTF-8", error.utf8_error().valid_up_to()))),
+    }
 }
 
 impl Report {
@@ -144,6 +174,7 @@ impl Report {
             ),
             "model": {"name": self.name, "pass_bytes": self.pass_bytes},
             "engine": self.settings,
+            "requests": self.requests,
             "prefill": prefill.collect::<Vec<_>>(),
             "decode": decode.collect::<Vec<_>>(),
         })
@@ -164,6 +195,7 @@ mod tests {
     fn one_answer_is_held_against_the_memory_and_many_share_a_pass() {
         let report = Report {
             name: "a-llama".to_owned(),
+            requests: Value::Null,
             pass_bytes: 1_000_000_000,
             machine: Machine { processor: "A Processor of 2026".to_owned(), cores: 2, ..Machine::default() },
             threads: 2,

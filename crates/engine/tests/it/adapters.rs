@@ -7,22 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::{Completion, Engine, Error, Event, KvCache, Request, Settings, Speculative};
-use ledger::seed::Seed;
-use model::{AdapterSettings, Adapters, Config, peft};
+use model::Config;
 use tempfile::TempDir;
 
 use crate::llama::llama;
+use crate::small;
 use crate::toy::{Toy, tokenizer};
 
 /// An adapter's folder in `dir`, each seed another.
 pub fn folder(dir: &Path, config: &Config, seed: u64) -> PathBuf {
-    let settings = AdapterSettings { rank: 4, ..AdapterSettings::default() };
-    let mut rng = Seed(seed).stream("adapters", 0);
-    let mut adapters = Adapters::init(config, &settings, &mut rng).unwrap();
-    adapters.data.iter_mut().for_each(|value| *value += 0.1 * rng.normal());
     let folder = dir.join(format!("adapter-{seed}"));
-    std::fs::create_dir(&folder).unwrap();
-    peft::save(&folder, &adapters, None).unwrap();
+    small::adapter(&folder, config, seed, 0.1);
     folder
 }
 

@@ -21,8 +21,12 @@ fn prompts_take_a_call_for_each_chunk_and_answers_one_for_each_token() {
         prompts: &[32, 128],
         generate: 10,
         streams: &[1, 4],
+        after: 16,
         rounds: 3,
         repeat: None,
+        text: None,
+        temperature: 0.0,
+        adapter: None,
         seed: Seed(0),
         progress: &Silent,
     };
@@ -38,6 +42,20 @@ fn prompts_take_a_call_for_each_chunk_and_answers_one_for_each_token() {
     let few = run(&engine, &Bench { prompts: &[], repeat: Some(1), ..bench }).unwrap();
     assert_eq!(few.decode.iter().map(|rate| rate.drafted).collect::<Vec<_>>(), [(0, 0); 2]);
     assert!(matches!(run(&engine, &Bench { prompts: &[1_000], ..bench }), Err(Error::ContextLength { .. })));
+    let unknown = run(&engine, &Bench { prompts: &[], adapter: Some("x"), ..bench });
+    assert!(matches!(unknown, Err(Error::UnknownAdapter { .. })), "{unknown:?}");
+    // Stretches of a text, and drawn answers; a text that is too short begins again.
+    let short = tokenizer.encode("the lazy dog");
+    run(&engine, &Bench { prompts: &[100], text: Some(&short), ..bench }).unwrap();
+    let text: Vec<u32> = (0..500).map(|place| place * 7919 % 500).collect();
+    let told = Bench { prompts: &[100], after: 50, text: Some(&text), temperature: 1.0, ..bench };
+    toy.calls.lock().unwrap().clear();
+    run(&engine, &told).unwrap();
+    let read: usize = toy.calls.lock().unwrap().iter().flatten().map(|(tokens, _)| tokens).sum();
+    // The first, three prompts, three rounds of five answers, whose last token is never read; stretches that begin alike
+    // share pages.
+    let all = 51 + 3 * 100 + 15 * (50 + 10);
+    assert!((all - 100..=all).contains(&read), "{read} of {all}");
     engine.shutdown();
     let settings = Settings { speculative: engine::Speculative::Lookup, ..Settings::default() };
     let engine = Engine::start(toy, tokenizer, settings).unwrap();

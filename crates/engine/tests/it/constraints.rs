@@ -165,3 +165,47 @@ fn a_constraint_that_cannot_be_kept_to_is_refused_at_once() {
     let stats = engine.stats();
     assert_eq!((stats.running, stats.waiting), (0, 0));
 }
+
+#[test]
+fn forced_text_is_read_at_once_and_nothing_else_changes() {
+    let tokenizer = tokenizer();
+    let toy = Arc::new(Toy { context: 4096, ..Toy::new(&tokenizer) });
+    let engine = Engine::start(Arc::clone(&toy), tokenizer, Settings::default()).unwrap();
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "a_long_name_of_a_member": { "type": "boolean" },
+            "another_name": { "enum": ["the quick brown fox", "the quick brown dog"] },
+            "said": { "const": "the lazy dog sleeps on; café" },
+        },
+        "required": ["a_long_name_of_a_member", "another_name", "said"],
+        "additionalProperties": false,
+    });
+    for seed in 0..4 {
+        let request = Request { logprobs: Some(2), ..request(Constraint::JsonSchema(schema.clone()), seed) };
+        toy.calls.lock().unwrap().clear();
+        let whole = engine.complete(request.clone()).unwrap();
+        let passes = toy.calls.lock().unwrap().len();
+        assert!(passes * 3 < whole.tokens.len(), "{passes} passes for {:?}", whole.text);
+        // No guess was made.
+        assert_eq!((whole.usage.accepted_tokens, whole.usage.rejected_tokens), (0, 0));
+        assert_eq!(whole.usage.completion_tokens, whole.tokens.len());
+        let stats = engine.stats();
+        assert_eq!((stats.drafted_tokens, stats.accepted_tokens), (0, 0));
+        // Each token's scores are those that follow the tokens before it, read as a prompt.
+        let text = [request.prompt.clone(), whole.token_ids()].concat();
+        let scored = Request { max_tokens: Some(0), prompt_logprobs: Some(2), ..Request::new(text) };
+        let scored = engine.complete(scored).unwrap().prompt;
+        for (token, scored) in whole.tokens.iter().zip(&scored[request.prompt.len()..]) {
+            assert_eq!((token.id, token.logprob), (scored.id, scored.logprob));
+            assert_eq!(token.alternatives, scored.alternatives);
+        }
+        // Wherever it ends, it is the beginning of the same: no token and no random number depends on what is read at once.
+        for most in 1..whole.tokens.len() {
+            let cut = engine.complete(Request { max_tokens: Some(most), ..request.clone() }).unwrap();
+            assert_eq!(cut.usage.completion_tokens, most);
+            assert!(whole.tokens.starts_with(&cut.tokens[..cut.tokens.len() - 1]), "{cut:?}");
+            assert!(whole.text.starts_with(&cut.text));
+        }
+    }
+}

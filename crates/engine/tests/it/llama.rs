@@ -7,8 +7,8 @@ use engine::{Completion, Engine, KvCache, Request, Sampling, Segment, Settings, 
 use kernels::gemm::Precision;
 use ledger::seed::Seed;
 use model::infer::Llama;
-use model::{Config, Weights};
 
+use crate::small;
 use crate::toy::tokenizer;
 
 pub fn llama() -> Arc<Llama> {
@@ -16,21 +16,8 @@ pub fn llama() -> Arc<Llama> {
 }
 
 pub fn llama_in(precision: Precision) -> Arc<Llama> {
-    let config = Config {
-        dim: 64,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 16,
-        ffn_dim: 96,
-        vocab_size: tokenizer().vocab_size(),
-        max_seq_len: 256,
-        ..Config::preset("1b").unwrap()
-    };
-    let mut weights = Weights::init(&config, &mut Seed(5).stream("weights", 0)).unwrap();
-    // Random weights of the usual size give nearly equal scores; these give some tokens a clear lead.
-    weights.data.iter_mut().for_each(|weight| *weight *= 4.0);
-    Arc::new(Llama::new(&weights, precision, config.max_seq_len))
+    let config = small::config(tokenizer().vocab_size(), 256);
+    Arc::new(small::llama(&config, precision))
 }
 
 fn requests() -> Vec<Request> {

@@ -9,5 +9,7 @@ mod embeddings;
 mod endings;
 mod llama;
 mod prompts;
+mod small;
 mod speculation;
 mod toy;
+mod words;

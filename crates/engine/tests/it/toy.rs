@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use engine::{Error, Forward, KvCache, Outputs, Segment};
-use ledger::progress::Silent;
 use tokenizer::Tokenizer;
+
+pub use crate::words::tokenizer;
 
 /// Scores from a hash of all tokens so far, or from a script.
 pub struct Toy {
@@ -146,11 +147,4 @@ fn mix(state: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// Bytes, a few words and the special tokens.
-pub fn tokenizer() -> Tokenizer {
-    let texts = ["the quick brown fox jumps over the lazy dog; the dog sleeps on. café, naïve"];
-    let settings = tokenizer::train::Settings { vocab_size: 544, ..Default::default() };
-    tokenizer::train::train(texts.iter().cycle().take(20), &settings, &Silent).unwrap()
 }

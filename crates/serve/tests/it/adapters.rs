@@ -6,15 +6,14 @@ use std::sync::Arc;
 
 use engine::{Engine, Request, Settings};
 use kernels::gemm::Precision;
-use ledger::seed::Seed;
-use model::infer::Llama;
-use model::{AdapterSettings, Adapters, Config, Weights, peft};
+use model::Config;
 use serde_json::{Value, json};
 use serve::ServeInfo;
 use tempfile::TempDir;
 
 use crate::client::{CHAT, Server, TEXT};
 use crate::openapi::check_reply;
+use crate::small;
 use crate::toy::tokenizer;
 
 const LOAD: &str = "/v1/load_lora_adapter";
@@ -22,26 +21,11 @@ const UNLOAD: &str = "/v1/unload_lora_adapter";
 const PROMPT: &str = "the quick brown fox";
 
 fn config() -> Config {
-    Config {
-        dim: 64,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 16,
-        ffn_dim: 96,
-        vocab_size: tokenizer().vocab_size(),
-        max_seq_len: 512,
-        ..Config::preset("1b").unwrap()
-    }
+    small::config(tokenizer().vocab_size(), 512)
 }
 
 fn adapter(folder: &Path, seed: u64) {
-    let settings = AdapterSettings { rank: 4, ..AdapterSettings::default() };
-    let mut rng = Seed(seed).stream("adapters", 0);
-    let mut adapters = Adapters::init(&config(), &settings, &mut rng).unwrap();
-    adapters.data.iter_mut().for_each(|value| *value += 0.2 * rng.normal());
-    std::fs::create_dir_all(folder).unwrap();
-    peft::save(folder, &adapters, None).unwrap();
+    small::adapter(folder, &config(), seed, 0.2);
 }
 
 /// A server of the model `base` with the adapters `red` and `blue`; `green` lies in `lora`, and `far` beside it.
@@ -50,10 +34,7 @@ fn serve(change: impl FnOnce(&mut ServeInfo, &Path)) -> (TempDir, Server) {
     for (seed, name) in ["red", "blue", "lora/green", "far"].into_iter().enumerate() {
         adapter(&dir.path().join(name), seed as u64);
     }
-    let config = config();
-    let mut weights = Weights::init(&config, &mut Seed(5).stream("weights", 0)).unwrap();
-    weights.data.iter_mut().for_each(|weight| *weight *= 4.0);
-    let llama = Llama::new(&weights, Precision::F32, config.max_seq_len);
+    let llama = small::llama(&config(), Precision::F32);
     let adapters = ["red", "blue"].map(|name| (name.to_owned(), dir.path().join(name))).into();
     let settings = Settings { adapters, ..Settings::default() };
     let engine = Engine::start(Arc::new(llama), tokenizer(), settings).unwrap();
@@ -196,7 +177,32 @@ fn adapters_are_loaded_and_unloaded_while_requests_run() {
     adapter(&dir.path().join("lora/green"), 7);
     let whole = dir.path().join("lora/green");
     assert_eq!(load("green", whole.to_str().unwrap()).status, 200);
-    assert_ne!(said(&server, "green"), green);
+    let second = said(&server, "green");
+    assert_ne!(second, green);
+
+    // In place of the one that has the name; what runs goes on with the old one.
+    let request = || Request { adapter: Some("green".into()), ..Request::greedy(vec![1, 2, 3], 300) };
+    let running = server.engine.submit(request()).unwrap();
+    server.wait_until("the answer", |stats| stats.completion_tokens > 0 && stats.running > 0);
+    adapter(&whole, 8);
+    let in_place = json!({ "lora_name": "green", "lora_path": "green", "load_inplace": true });
+    let reply = server.post(LOAD, &in_place);
+    check_reply(&api, "post", LOAD, &reply);
+    assert_eq!(names(&server), ["base", "blue", "green", "red"]);
+    let third = said(&server, "green");
+    assert!(third != second && third == expected(&server, Some("green")));
+    let mut ids = Vec::new();
+    for event in running.iter() {
+        match event {
+            engine::Event::Token(token) => ids.push(token.id),
+            event => assert!(matches!(event, engine::Event::Done { .. }), "{event:?}"),
+        }
+    }
+    assert_ne!(ids, server.engine.complete(request()).unwrap().token_ids());
+    // A name that is free is taken as without.
+    let fresh = json!({ "lora_name": "new", "lora_path": "green", "load_inplace": true });
+    assert_eq!(server.post(LOAD, &fresh).status, 200);
+    assert_eq!(said(&server, "new"), third);
 }
 
 #[test]
@@ -215,10 +221,16 @@ fn what_cannot_be_loaded_is_refused_in_openais_shape() {
         (json!({ "lora_path": "green" }), 400, "lora_name", "Missing"),
         (json!({ "lora_name": 3, "lora_path": "green" }), 400, "lora_name", "a string"),
         (
-            json!({ "lora_name": "x", "lora_path": "green", "load_inplace": true }),
+            json!({ "lora_name": "x", "lora_path": "green", "load_inplace": "yes" }),
             400,
             "load_inplace",
-            "Unload",
+            "a boolean",
+        ),
+        (
+            json!({ "lora_name": "red", "lora_path": "empty", "load_inplace": true }),
+            400,
+            "lora_path",
+            "adapter_config.json",
         ),
     ] {
         let reply = server.post(LOAD, &body);

@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Engine, Error, Forward, KvCache, Outputs, Segment, Settings};
-use ledger::progress::Silent;
 use tokenizer::Tokenizer;
+
+pub use words::tokenizer;
+
+#[path = "../../../engine/tests/it/words.rs"]
+mod words;
 
 /// Answers a conversation with its last message, and goes on with the last token of a bare prompt.
 pub struct Parrot {
@@ -90,13 +94,6 @@ impl Forward for Parrot {
         }
         Ok(Outputs { logits, hidden })
     }
-}
-
-/// Bytes, a few words and the special tokens.
-pub fn tokenizer() -> Tokenizer {
-    let texts = ["the quick brown fox jumps over the lazy dog; the dog sleeps on. café, naïve"];
-    let settings = tokenizer::train::Settings { vocab_size: 544, ..Default::default() };
-    tokenizer::train::train(texts.iter().cycle().take(20), &settings, &Silent).unwrap()
 }
 
 /// A parrot whose steps take `pause`.
