@@ -119,7 +119,7 @@ unsafe fn unpack_q6_k(from: *const u8, own: &Q6KScales, codes: *mut i8, scales: 
                 });
                 for group in 4 * odd..4 * odd + 4 {
                     let line = |line: usize| _mm512_loadu_si512(from.add(line * LINE).cast());
-                    let (first, second, high) = (line(group), line(8 + group), line(16 + group));
+                    let (first, second, high) = (line(3 * group), line(3 * group + 1), line(3 * group + 2));
                     // low | high & upper
                     let join = |high, low| _mm512_ternarylogic_epi32::<0xf8>(low, high, upper);
                     let whole = [
@@ -439,5 +439,56 @@ unsafe fn store(dots: &mut Dots) {
             line = in(reg) 64usize,
             options(nostack, preserves_flags),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::int8::layout;
+
+    /// Needs no tiles, so processors without them test it too.
+    #[test]
+    fn digits_are_the_codes_times_their_scales() {
+        if !(std::is_x86_feature_detected!("avx512bw") && std::is_x86_feature_detected!("f16c")) {
+            return;
+        }
+        let mut state = 1u64;
+        let mut byte = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        for kind in [Kind::Q4K, Kind::Q6K] {
+            let lines: Vec<u8> = (0..kind.code_lines() * LINE).map(|_| byte()).collect();
+            // Scales of Q4_K have six bits.
+            let mask = if kind == Kind::Q4K { 63 } else { 255 };
+            let own: Vec<u8> = (0..kind.scale_bytes()).map(|_| byte() & mask).collect();
+            let mut plain = [[0; LINE]; layout::LONGEST / 4];
+            layout::unpack(kind, &lines, &mut plain);
+            let (mut codes, mut scales) = (vec![0; CODE_BYTES], vec![0.0; SCALES]);
+            let panel = Panel { codes: &lines, scales: &own };
+            // SAFETY: the processor has the instructions.
+            unsafe { unpack(kind, panel, 0..1, &mut codes, &mut scales) };
+            for (line, bytes) in plain.iter().enumerate() {
+                let at = (line / 16 * 32 + line % 16) * LINE;
+                for (place, code) in bytes.iter().enumerate() {
+                    let (lower, upper) = (codes[at + place], codes[at + 16 * LINE + place]);
+                    let (scale, found) = match kind {
+                        Kind::Q4K => {
+                            let own: &[Q4KScales] = bytemuck::cast_slice(&own);
+                            let scale = i32::from(own[0].scales[line / 8][place / 4]);
+                            (scale, i32::from(lower as u8) + 8 * i32::from(upper as u8))
+                        }
+                        _ => {
+                            let own: &[Q6KScales] = bytemuck::cast_slice(&own);
+                            let scale = i32::from(own[0].scales[line / 4][place / 4]);
+                            (scale, i32::from(lower as u8) + 256 * i32::from(upper))
+                        }
+                    };
+                    let wanted = (i32::from(*code) - kind.offset()) * scale;
+                    assert_eq!(found, wanted, "{kind:?}, line {line}, byte {place}");
+                }
+            }
+        }
     }
 }

@@ -151,11 +151,16 @@ pub(super) fn pack_lane(kind: Kind, lane: usize, row: &[u8], codes: &mut [u8], s
                 for (scales, scale) in scales.scales.iter_mut().zip(block.scales) {
                     scales[lane] = scale;
                 }
-                // Each half of the block's values: 16 lines of lower bits, 8 of upper ones.
+                // Each half of the block's values: eight times two lines of lower bits and the one of upper bits that completes
+                // them, so that who reads them in this order reads memory in its order.
                 for (half, lines) in lines.chunks_exact_mut(24 * LINE).enumerate() {
-                    let (low, high) = lines.split_at_mut(16 * LINE);
-                    words(low, lane, &block.low[half * 64..][..64], 0);
-                    words(high, lane, &block.high[half * 32..][..32], 0);
+                    let (first, second) = block.low[half * 64..][..64].split_at(32);
+                    let high = &block.high[half * 32..][..32];
+                    for (group, lines) in lines.chunks_exact_mut(3 * LINE).enumerate() {
+                        for (line, bytes) in lines.chunks_exact_mut(LINE).zip([first, second, high]) {
+                            words(line, lane, &bytes[4 * group..][..4], 0);
+                        }
+                    }
                 }
             }
         }
@@ -187,11 +192,11 @@ pub(super) fn unpack(kind: Kind, codes: &[u8], out: &mut [[u8; LINE]]) {
         }
         Kind::Q6K => {
             for (lines, out) in lines.chunks_exact(24).zip(out.chunks_exact_mut(32)) {
-                nibbles(lines, out, 16);
                 for (group, out) in out.iter_mut().enumerate() {
-                    let high = &lines[16 + group % 8];
-                    for (out, high) in out.iter_mut().zip(high) {
-                        *out |= (high >> (group / 8 * 2) & 3) << 4;
+                    let (quarter, group) = (group / 8, group % 8);
+                    let (low, high) = (&lines[3 * group + quarter % 2], &lines[3 * group + 2]);
+                    for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
+                        *out = (low >> (quarter / 2 * 4) & 15) | (high >> (quarter * 2) & 3) << 4;
                     }
                 }
             }

@@ -21,6 +21,9 @@ const ROWS: usize = 6;
 /// Panels that they are multiplied with, at most.
 const PANELS: usize = 4;
 
+/// Sums up to which a half of a block of Q6_K is multiplied at once.
+const FEW: usize = 4;
+
 /// How far ahead lines are asked for, in bytes.
 const AHEAD: usize = 4096;
 
@@ -120,7 +123,7 @@ macro_rules! kernel {
 
 /// Adds the products of four values of K from `from` on.
 macro_rules! add_products {
-    ($dots:ident, $weights:expr, $rows:ident, $from:expr) => {
+    ($dots:expr, $weights:expr, $rows:ident, $from:expr) => {
         let (weights, from): ([__m512i; PANELS], usize) = ($weights, $from);
         for r in 0..R {
             let a = four($rows[r].codes.as_ptr().add(from));
@@ -133,7 +136,7 @@ macro_rules! add_products {
 
 /// Adds a part's products, times its scales.
 macro_rules! add_parts {
-    ($totals:ident, $dots:ident, $panel:ident, $parts:expr) => {
+    ($totals:ident, $dots:expr, $panel:ident, $parts:expr) => {
         let parts: __m512i = $parts;
         for r in 0..R {
             let scaled = _mm512_mullo_epi32($dots[$panel][r], parts);
@@ -144,7 +147,7 @@ macro_rules! add_parts {
 
 /// What the weights' offset adds to each dot product, taken away.
 macro_rules! offsets {
-    ($dots:ident, $rows:ident, $sum:expr, $kind:expr) => {
+    ($dots:expr, $rows:ident, $sum:expr, $kind:expr) => {
         for r in 0..R {
             let offset = _mm512_set1_epi32(-$kind.offset() * *$rows[r].sums.as_ptr().add($sum));
             for panel in 0..P {
@@ -326,6 +329,10 @@ kernel! {
                 for panel in 0..P {
                     codes[panel] = panels[panel].codes.as_ptr().add((block * 2 + half) * 24 * LINE);
                 }
+                if R * P <= FEW {
+                    q6_k_half::<R, P>(&mut totals, codes, &scales, rows, block, half);
+                    continue;
+                }
                 q6_k_quarter::<R, P, 0>(&mut totals, codes, &scales, rows, block, half);
                 q6_k_quarter::<R, P, 1>(&mut totals, codes, &scales, rows, block, half);
                 q6_k_quarter::<R, P, 2>(&mut totals, codes, &scales, rows, block, half);
@@ -338,6 +345,59 @@ kernel! {
                     let sum = sums[panel][r].as_mut_ptr();
                     let total = _mm512_cvtepi32_ps(totals[panel][r]);
                     _mm512_storeu_ps(sum, _mm512_fmadd_ps(total, scale, _mm512_loadu_ps(sum)));
+                }
+            }
+        }
+    }
+}
+
+/// Half a block at once: every line is read once, which takes registers for four times as many sums.
+///
+/// # Safety
+/// The processor has the instructions; a panel and a row hold as many blocks as the matrix says.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c")]
+unsafe fn q6_k_half<const R: usize, const P: usize>(
+    totals: &mut Cells<__m512i>,
+    codes: [*const u8; PANELS],
+    scales: &[&[Q6KScales]; PANELS],
+    rows: &[Row; ROWS],
+    block: usize,
+    half: usize,
+) {
+    let (mask, upper) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
+    // SAFETY: the caller's contract.
+    unsafe {
+        for odd in 0..2 {
+            let mut dots: [Cells<__m512i>; 4] = [[[_mm512_setzero_si512(); ROWS]; PANELS]; 4];
+            for quarter in 0..4 {
+                offsets!(dots[quarter], rows, 16 * block + 8 * half + 2 * quarter + odd, Kind::Q6K);
+            }
+            for group in 4 * odd..4 * odd + 4 {
+                let mut weights: [[__m512i; PANELS]; 4] = [[_mm512_setzero_si512(); PANELS]; 4];
+                for panel in 0..P {
+                    let at = codes[panel].add(3 * group * LINE);
+                    let (first, second) = (line::<P>(at), line::<P>(at.add(LINE)));
+                    let high = line::<P>(at.add(2 * LINE));
+                    // low & mask | high & upper, as the masks do not meet.
+                    let join = |low, high| {
+                        _mm512_ternarylogic_epi32::<0xf8>(_mm512_and_si512(low, mask), high, upper)
+                    };
+                    weights[0][panel] = join(first, _mm512_slli_epi16::<4>(high));
+                    weights[1][panel] = join(second, _mm512_slli_epi16::<2>(high));
+                    weights[2][panel] = join(_mm512_srli_epi16::<4>(first), high);
+                    weights[3][panel] = join(_mm512_srli_epi16::<4>(second), _mm512_srli_epi16::<2>(high));
+                }
+                for quarter in 0..4 {
+                    let from = 256 * block + 128 * half + 32 * quarter + 4 * group;
+                    add_products!(dots[quarter], weights[quarter], rows, from);
+                }
+            }
+            for quarter in 0..4 {
+                for panel in 0..P {
+                    let parts = scales[panel][block].scales[8 * half + 2 * quarter + odd].as_ptr();
+                    let parts = _mm512_cvtepi8_epi32(_mm_loadu_si128(parts.cast()));
+                    add_parts!(totals, dots[quarter], panel, parts);
                 }
             }
         }
@@ -368,8 +428,8 @@ unsafe fn q6_k_quarter<const R: usize, const P: usize, const QUARTER: usize>(
             for group in 4 * odd..4 * odd + 4 {
                 let mut weights: [__m512i; PANELS] = [_mm512_setzero_si512(); PANELS];
                 for panel in 0..P {
-                    let low = line::<P>(codes[panel].add((8 * (QUARTER % 2) + group) * LINE));
-                    let high = _mm512_loadu_si512(codes[panel].add((16 + group) * LINE).cast());
+                    let low = line::<P>(codes[panel].add((3 * group + QUARTER % 2) * LINE));
+                    let high = _mm512_loadu_si512(codes[panel].add((3 * group + 2) * LINE).cast());
                     let low = if QUARTER < 2 { low } else { _mm512_srli_epi16::<4>(low) };
                     let high = match QUARTER {
                         0 => _mm512_slli_epi16::<4>(high),
