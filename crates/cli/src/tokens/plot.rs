@@ -154,8 +154,8 @@ fn table(comparison: &Comparison) -> Markup {
             table {
                 tr {
                     th { "domain" } th { "language" }
-                    th.number { (a) ", bytes a token" } th.number { (b) ", bytes a token" }
-                    th.number { (a) ", tokens a word" } th.number { (b) ", tokens a word" }
+                    th.number { "bytes/token: " (a) } th.number { (b) }
+                    th.number { "tokens/word: " (a) } th.number { (b) }
                     th.number { "tokens" }
                 }
                 @for row in comparison.with_sums() {
