@@ -1,10 +1,11 @@
 //! The output layer fused with cross-entropy, forward and backward: all logits are never held at once.
 //!
-//! Tokens go through in chunks, and so does a large vocabulary: a first pass over its parts finds each token's
-//! largest logit and the sum of exponentials, as attention's online softmax does, and a second one computes the
-//! logits again and turns them into their own gradient in place. Where a chunk's logits fit at once there is no
-//! second pass. Tokens whose loss weight is 0 are not multiplied at all, which is most of them when only an
-//! assistant's words count. Chunks and parts follow from the shapes, and are added up in their order.
+//! Tokens go through in chunks, whose logits become their own gradient in place. Where so few tokens would fit at once that
+//! reading the output matrix for them costs more than it saves, a large vocabulary goes through in parts too: a first
+//! pass over them finds each token's largest logit and the sum of exponentials, as attention's online softmax does, and a
+//! second one computes the logits again. Tokens whose loss weight is 0 are not multiplied at all, which is most of them
+//! when only an assistant's words count. Chunks and parts follow from the shapes and the instruction set, and are added up in
+//! their order.
 //!
 //! In bf16 a part is made in narrow pieces: a piece's exponentials are taken while its logits are near, and held rounded,
 //! which halves the memory, and spares the products that read their gradients the rounding.
@@ -15,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::buffer::Buffer;
 use crate::gemm::{Accumulate, Precision, View, ViewMut, gemm};
-use crate::isa;
+use crate::isa::{self, Isa};
 use crate::kept::{Values, as_bf16, bf16, nearest, round_block, widened};
 use crate::math::{exp, map_lanes, max_lanes, sum_lanes};
 use crate::meter::{self, Cost, Operation, Pass};
@@ -78,10 +79,15 @@ pub struct Gradients<'a> {
 /// What a meter calls the products with the output matrix.
 const OUTPUT_LAYER: &str = "output layer";
 
-/// Most logits that are held, 64 MiB.
+/// Most logits that are held, 64 MiB; twice as many where they are held in bf16.
 const LOGITS: usize = 16 << 20;
 /// Tokens of a chunk where all of the vocabulary fits beside them: enough for the matrix product's full speed.
 const ROWS: usize = 512;
+/// Fewest tokens of such a chunk, for products by vectors. For each chunk the output matrix is read twice, its gradient read and
+/// written, 16 bytes a weight; a vocabulary in parts costs each token two operations a weight once more. So it pays from eight times
+/// as many tokens on as operations are done while a byte is read: four in f32 and seven in bf16 on two cores of a Zen 4. By
+/// tiles, which do 40 and more, and where the matrix is dequantised each time, it takes [`ROWS`].
+const FEWEST_ROWS: usize = 64;
 /// Tokens of a chunk where the vocabulary is cut: the more, the less often the output matrix is read.
 const MOST_ROWS: usize = 4096;
 
@@ -94,10 +100,10 @@ const PIECE_WIDTHS: usize = 2;
 
 /// Buffers for one chunk, made once.
 pub struct Scratch {
-    rows: usize,
-    columns: usize,
-    /// Columns of a piece; all of a part where logits are held in f32.
-    piece: usize,
+    /// Where the output matrix is [`LmHead::Plain`].
+    plain: Cut,
+    /// Where it is [`LmHead::Frozen`].
+    frozen: Cut,
     /// Whether a part's exponentials, and then their gradients, are held in bf16 behind a piece's logits.
     rounds: bool,
     /// A piece's logits in f32, and what is held in bf16.
@@ -108,6 +114,52 @@ pub struct Scratch {
     gradient: Buffer,
     states: Vec<State>,
     active: Vec<u32>,
+}
+
+/// How tokens and vocabulary are cut.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cut {
+    /// Tokens of a chunk.
+    rows: usize,
+    /// Columns of a part.
+    columns: usize,
+    /// Columns of a piece; all of a part where logits are held in f32.
+    piece: usize,
+}
+
+impl Cut {
+    /// For at most `most` logits, in chunks that hold the whole vocabulary if at least `fewest` tokens of it fit, and in pieces
+    /// of so many logits as `piece` says of a chunk's tokens.
+    fn new(
+        most: usize,
+        fewest: usize,
+        piece: Option<&dyn Fn(usize) -> usize>,
+        tokens: usize,
+        vocab_size: usize,
+    ) -> Self {
+        let fit = most / vocab_size;
+        let (rows, columns) = if fit >= fewest.min(tokens) {
+            // Whole tiles of every kernel.
+            let whole = if fit < 64 { fit } else { fit / 64 * 64 };
+            (ROWS.min(tokens).min(whole), vocab_size)
+        } else {
+            let rows = MOST_ROWS.min(tokens);
+            // Whole panels of every kernel.
+            (rows, (most / rows / 64 * 64).clamp(64, vocab_size.next_multiple_of(64)).min(vocab_size))
+        };
+        let piece = piece.map_or(columns, |piece| (piece(rows) / rows / 64 * 64).max(64).min(columns));
+        Self { rows, columns, piece }
+    }
+
+    /// Values of a piece's logits, in whole cache lines.
+    fn logits_len(self) -> usize {
+        (self.rows * self.piece).next_multiple_of(16)
+    }
+
+    /// Pieces of a part.
+    fn pieces(self) -> usize {
+        self.columns.div_ceil(self.piece)
+    }
 }
 
 /// One token's softmax so far.
@@ -125,21 +177,51 @@ impl Scratch {
         Self::holding(LOGITS, tokens, dim, vocab_size)
     }
 
-    /// The same, with the logits' exponentials and gradients held in bf16.
+    /// [`Scratch::new`] for at most `most` logits at once, or one narrow part of the vocabulary if that is more.
+    pub fn holding(most: usize, tokens: usize, dim: usize, vocab_size: usize) -> Self {
+        Self::cut(most, FEWEST_ROWS, None, tokens, dim, vocab_size)
+    }
+
+    /// [`Scratch::new`], with the logits' exponentials and gradients held in bf16.
     pub fn rounding(tokens: usize, dim: usize, vocab_size: usize) -> Self {
-        let (rows, _) = cut(LOGITS, tokens.max(1), vocab_size.max(1));
-        let piece = PIECE.max(PIECE_WIDTHS * dim * rows).min(LOGITS / 2);
-        Self::rounding_pieces(LOGITS, piece, tokens, dim, vocab_size)
+        let piece = |rows| PIECE.max(PIECE_WIDTHS * dim * rows).min(LOGITS / 2);
+        Self::cut(2 * LOGITS, Self::fewest_rounding(), Some(&piece), tokens, dim, vocab_size)
     }
 
     /// [`Scratch::rounding`] with at most `most` logits held at once and at most `piece` of them in f32.
     pub fn rounding_pieces(most: usize, piece: usize, tokens: usize, dim: usize, vocab_size: usize) -> Self {
-        let mut scratch = Self { memory: Buffer::default(), ..Self::holding(most, tokens, dim, vocab_size) };
-        scratch.rounds = true;
-        scratch.piece = (piece / scratch.rows / 64 * 64).max(64).min(scratch.columns);
-        scratch.memory = Buffer::zeros(scratch.logits_len() + (scratch.rows * scratch.columns).div_ceil(2));
-        scratch.marks = Buffer::zeros(scratch.rows * scratch.columns.div_ceil(scratch.piece));
-        scratch
+        Self::cut(most, Self::fewest_rounding(), Some(&|_| piece), tokens, dim, vocab_size)
+    }
+
+    fn fewest_rounding() -> usize {
+        if isa::current() == Isa::Amx { ROWS } else { FEWEST_ROWS }
+    }
+
+    fn cut(
+        most: usize,
+        fewest: usize,
+        piece: Option<&dyn Fn(usize) -> usize>,
+        tokens: usize,
+        dim: usize,
+        vocab_size: usize,
+    ) -> Self {
+        let (tokens, vocab_size) = (tokens.max(1), vocab_size.max(1));
+        let [plain, frozen] = [fewest, ROWS].map(|fewest| Cut::new(most, fewest, piece, tokens, vocab_size));
+        let rounds = piece.is_some();
+        let largest = |len: &dyn Fn(Cut) -> usize| len(plain).max(len(frozen));
+        let held = |cut: Cut| if rounds { (cut.rows * cut.columns).div_ceil(2) } else { 0 };
+        let rows = largest(&|cut| cut.rows);
+        Self {
+            plain,
+            frozen,
+            rounds,
+            memory: Buffer::zeros(largest(&|cut| cut.logits_len() + held(cut))),
+            marks: Buffer::zeros(if rounds { largest(&|cut| cut.rows * cut.pieces()) } else { 0 }),
+            hidden: Buffer::zeros(rows * dim),
+            gradient: Buffer::zeros(rows * dim),
+            states: vec![State::default(); rows],
+            active: Vec::with_capacity(tokens),
+        }
     }
 
     /// The same with at least `len` values of [`Scratch::memory`].
@@ -152,44 +234,11 @@ impl Scratch {
         &mut self.memory
     }
 
-    /// Values of a piece's logits, in whole cache lines.
-    fn logits_len(&self) -> usize {
-        (self.rows * self.piece).next_multiple_of(16)
-    }
-
-    /// [`Scratch::new`] for at most `most` logits at once, or one narrow part of the vocabulary if that is more.
-    pub fn holding(most: usize, tokens: usize, dim: usize, vocab_size: usize) -> Self {
-        let (tokens, vocab_size) = (tokens.max(1), vocab_size.max(1));
-        let (rows, columns) = cut(most, tokens, vocab_size);
-        Self {
-            rows,
-            columns,
-            piece: columns,
-            rounds: false,
-            memory: Buffer::zeros((rows * columns).next_multiple_of(16)),
-            marks: Buffer::default(),
-            hidden: Buffer::zeros(rows * dim),
-            gradient: Buffer::zeros(rows * dim),
-            states: vec![State::default(); rows],
-            active: Vec::with_capacity(tokens),
-        }
-    }
-
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let floats = [&self.memory, &self.marks, &self.hidden, &self.gradient].map(|buffer| buffer.len());
         4 * (floats.iter().sum::<usize>() + self.active.capacity()) + size_of::<State>() * self.states.len()
     }
-}
-
-/// Tokens of a chunk and columns of a part, for at most `most` logits.
-fn cut(most: usize, tokens: usize, vocab_size: usize) -> (usize, usize) {
-    if ROWS.min(tokens) * vocab_size <= most {
-        return (ROWS.min(tokens), vocab_size);
-    }
-    let rows = MOST_ROWS.min(tokens);
-    // Whole panels of every kernel.
-    (rows, (most / rows / 64 * 64).clamp(64, vocab_size.next_multiple_of(64)).min(vocab_size))
 }
 
 /// Writes each token's cross-entropy (and z-loss), in nats and unweighted, to `losses [T]` (0 where the weight is 0),
@@ -205,14 +254,18 @@ pub fn cross_entropy(
     let vocab_size = input.lm_head.rows(dim);
     let tokens = input.weights.len();
     assert!(losses.len() == tokens && input.targets.len() == tokens && input.hidden.len() == tokens * dim);
+    let cut = match input.lm_head {
+        LmHead::Plain(_) => scratch.plain,
+        LmHead::Frozen(_) => scratch.frozen,
+    };
     let _metered = meter::span(Operation::CrossEntropy, Pass::Whole, || {
         let active = input.weights.iter().filter(|&&weight| weight != 0.0).count();
-        cost(active, vocab_size, scratch.columns, gradients.is_some())
+        cost(active, vocab_size, cut.columns, gradients.is_some())
     });
     losses.fill(0.0);
-    let logits_len = scratch.logits_len();
-    let Scratch { rows, columns, piece, rounds, memory, marks, hidden, gradient, states, active } = scratch;
-    let (logits, held) = memory.split_at_mut(logits_len);
+    let Cut { rows, columns, piece } = cut;
+    let Scratch { rounds, memory, marks, hidden, gradient, states, active, .. } = scratch;
+    let (logits, held) = memory.split_at_mut(cut.logits_len());
     let held = if *rounds { as_bf16(held) } else { &mut [] };
     active.clear();
     active.extend((0..tokens as u32).filter(|&token| input.weights[token as usize] != 0.0));
@@ -227,7 +280,7 @@ pub fn cross_entropy(
     {
         crate::reduce::zero(gradients.lm_head);
     }
-    for rows in active.chunks(*rows) {
+    for rows in active.chunks(rows) {
         let first = rows[0] as usize;
         let together = rows[rows.len() - 1] as usize - first == rows.len() - 1;
         let here = first * dim..(first + rows.len()) * dim;
@@ -246,12 +299,12 @@ pub fn cross_entropy(
             logits,
             held,
             marks,
-            piece: *piece,
+            piece,
             states: &mut states[..rows.len()],
             precision,
         };
-        let parts = vocab_size.div_ceil(*columns);
-        let part = |index: usize| index * *columns..((index + 1) * *columns).min(vocab_size);
+        let parts = vocab_size.div_ceil(columns);
+        let part = |index: usize| index * columns..((index + 1) * columns).min(vocab_size);
         chunk.states.fill(State { largest: f32::NEG_INFINITY, ..State::default() });
         for index in 0..parts {
             chunk.exponentials(part(index), Seen::Partly);
@@ -497,14 +550,31 @@ mod tests {
     #[test]
     fn a_large_vocabulary_s_logits_are_never_held() {
         let scratch = Scratch::new(8192, 2048, 128_256);
-        assert!(scratch.memory.len() <= LOGITS && scratch.rows == MOST_ROWS && scratch.columns < 128_256);
+        assert!(scratch.memory.len() <= LOGITS);
+        assert_eq!((scratch.plain.rows, scratch.plain.columns), (128, 128_256));
+        assert!(scratch.frozen.rows == MOST_ROWS && scratch.frozen.columns < 128_256);
         let rounding = Scratch::rounding(8192, 2048, 128_256);
-        assert_eq!((rounding.rows, rounding.columns), (scratch.rows, scratch.columns));
-        // A part in bf16 and pieces of it in f32, which are wide because hidden states are.
-        assert!(rounding.memory.len() <= scratch.memory.len() && rounding.piece < rounding.columns);
+        // In bf16, and pieces in f32, which are wide because hidden states are.
+        let longest = LOGITS + rounding.plain.logits_len().max(rounding.frozen.logits_len());
+        assert!(rounding.memory.len() <= longest && rounding.plain.piece < rounding.plain.columns);
+        let (fewest, plain) = (Scratch::fewest_rounding(), rounding.plain);
+        assert!(if fewest == ROWS { plain == rounding.frozen } else { plain.rows == 256 }, "{plain:?}");
         let narrow = [Scratch::new(1024, 768, 32_768), Scratch::rounding(1024, 768, 32_768)];
         assert!(narrow[1].memory.len() < narrow[0].memory.len() * 3 / 5);
-        let small = Scratch::new(2048, 256, 4096);
+        let small = Scratch::new(2048, 256, 4096).plain;
         assert_eq!((small.rows, small.columns), (ROWS, 4096));
+    }
+
+    #[test]
+    fn a_larger_vocabulary_still_goes_through_in_parts() {
+        for (most, tokens, vocab_size) in [(1000, 700, 100), (1, 5, 3), (LOGITS, 8192, 1 << 20)] {
+            let cut = Cut::new(most, FEWEST_ROWS, None, tokens, vocab_size);
+            assert!(
+                cut.rows == tokens.min(MOST_ROWS)
+                    && cut.columns == vocab_size.min(64.max(most / cut.rows / 64 * 64))
+            );
+        }
+        let cut = Cut::new(100 * 64, FEWEST_ROWS, None, 700, 100);
+        assert_eq!((cut.rows, cut.columns), (64, 100));
     }
 }
