@@ -7,6 +7,7 @@
 //! - [`documents`] reads them back.
 //! - [`pack`] turns them into token shards, which [`indexed`] reads and writes.
 //! - [`Texts`] streams the texts of sources as they are, for what needs no curation.
+//! - [`spill`] sorts records that memory does not hold.
 //! - [`registry`] lists the crates on this machine.
 
 pub mod batch;
@@ -25,6 +26,7 @@ mod records;
 pub mod registry;
 pub mod settings;
 mod source;
+pub mod spill;
 pub mod steps;
 mod texts;
 
