@@ -101,6 +101,21 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// More documents than their numbers can tell apart.
+    #[error("there are more than {most} documents to compare")]
+    TooManyDocuments {
+        /// The most there may be.
+        most: u64,
+    },
+    /// Another process works in the same work folder.
+    #[error("{} is in use: another process curates there at this moment", path.display())]
+    Busy {
+        /// The work folder.
+        path: PathBuf,
+    },
+    /// Somebody asked for the work to stop; what was done is kept.
+    #[error("stopped before the end")]
+    Stopped,
     /// An atomic file or folder could not be made or committed.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -134,6 +149,9 @@ impl Error {
             Error::Batch { .. } => return None,
             Error::NoDocuments { .. } => "curate first, or give the folder that curation wrote".into(),
             Error::DoesNotFit { .. } => "use the tokenizer that the folder was made for".into(),
+            Error::TooManyDocuments { .. } => "curate the sources in parts, such as a crawl at a time".into(),
+            Error::Busy { .. } => "wait for it to end, or give another --work folder".into(),
+            Error::Stopped => "run the same command again; it goes on from here".into(),
             Error::Ledger(error) => return error.hint(),
         })
     }

@@ -90,16 +90,32 @@ impl FunnelStep {
 
     /// Adds one batch: documents and bytes before and after, and what the step says it removed.
     pub(crate) fn add(&mut self, before: Count, after: Count, removed: Removed) {
-        self.documents_in += before.documents;
-        self.documents_out += after.documents;
-        self.bytes_in += before.bytes;
-        self.bytes_out += after.bytes;
+        let Removed { reasons, samples, edits } = removed;
+        self.merge(FunnelStep {
+            name: String::new(),
+            documents_in: before.documents,
+            documents_out: after.documents,
+            bytes_in: before.bytes,
+            bytes_out: after.bytes,
+            removed: reasons,
+            edits,
+            samples,
+        });
+    }
+
+    /// Adds the account of later documents by the same step.
+    pub(crate) fn merge(&mut self, later: FunnelStep) {
+        self.documents_in += later.documents_in;
+        self.documents_out += later.documents_out;
+        self.bytes_in += later.bytes_in;
+        self.bytes_out += later.bytes_out;
+        let later = Removed { reasons: later.removed, samples: later.samples, edits: later.edits };
         let mut account = Removed {
             reasons: std::mem::take(&mut self.removed),
             samples: std::mem::take(&mut self.samples),
             edits: std::mem::take(&mut self.edits),
         };
-        account.merge(removed);
+        account.merge(later);
         (self.removed, self.samples, self.edits) = (account.reasons, account.samples, account.edits);
     }
 }

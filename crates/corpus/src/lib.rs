@@ -29,8 +29,9 @@ mod source;
 pub mod spill;
 pub mod steps;
 mod texts;
+pub mod url;
 
-pub use curate::curate;
+pub use curate::{Options, curate, curate_with};
 pub use documents::{Document, Documents, Split, count, documents};
 pub use error::Error;
 pub use funnel::{Funnel, FunnelStep};

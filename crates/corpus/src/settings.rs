@@ -40,8 +40,12 @@ pub struct Settings {
     pub scrub: Scrub,
     /// Overlap with the evaluation texts.
     pub decontaminate: Decontaminate,
+    /// Removal of all but one document of an address.
+    pub url: Url,
     /// Near-duplicate removal.
     pub minhash: MinHash,
+    /// Removal of runs of words that stand before in the corpus.
+    pub substring: Substring,
     /// The held-out split.
     pub held_out: HeldOut,
 }
@@ -64,7 +68,9 @@ impl Default for Settings {
             code: Code::default(),
             scrub: Scrub::default(),
             decontaminate: Decontaminate::default(),
+            url: Url::default(),
             minhash: MinHash::default(),
+            substring: Substring::default(),
             held_out: HeldOut::default(),
         }
     }
@@ -313,6 +319,36 @@ impl Default for Decontaminate {
     }
 }
 
+/// One document an address (Llama Team 2024, "The Llama 3 Herd of Models", section 3.1.1: the most recent version of each
+/// page stays).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Url {
+    /// Whether documents of the same address are removed.
+    pub enabled: bool,
+    /// Which one stays.
+    pub keep: KeepUrl,
+    /// Ask it of lines of JSONL and rows of Parquet too, not of web pages alone. Not for sources whose documents are
+    /// parts of one address.
+    pub tables: bool,
+}
+
+/// Which of several documents of an address stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepUrl {
+    /// The one with the most bytes of text; of equal ones the first.
+    Longest,
+    /// The one with the latest date; of equal ones the first. Without a date counts as earliest.
+    Last,
+}
+
+impl Default for Url {
+    fn default() -> Self {
+        Url { enabled: true, keep: KeepUrl::Last, tables: false }
+    }
+}
+
 /// MinHash near-duplicates with the parameters of FineWeb (14 bands of 8 rows, 5-grams of words).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -333,6 +369,23 @@ pub struct MinHash {
 impl Default for MinHash {
     fn default() -> Self {
         MinHash { enabled: true, bands: 14, rows: 8, ngram_words: 5, min_similarity: 0.7 }
+    }
+}
+
+/// Exact substrings (Lee et al. 2021, "Deduplicating Training Data Makes Language Models Better", section 4.2), with words in
+/// place of tokens. Not asked of code and data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Substring {
+    /// Whether repeated runs are cut out of documents.
+    pub enabled: bool,
+    /// Words of the shortest run that counts as repeated.
+    pub min_words: u64,
+}
+
+impl Default for Substring {
+    fn default() -> Self {
+        Substring { enabled: false, min_words: 50 }
     }
 }
 
@@ -424,6 +477,7 @@ impl Settings {
         range("minhash.bands", self.minhash.bands, 1, 256);
         range("minhash.rows", self.minhash.rows, 1, 64);
         range("minhash.ngram_words", self.minhash.ngram_words, 1, 64);
+        range("substring.min_words", self.substring.min_words, 10, 10_000);
         range("decontaminate.ngram_words", self.decontaminate.ngram_words, 2, 64);
         range(
             "decontaminate.short_min_words",

@@ -92,12 +92,20 @@ pub(crate) struct Inputs {
     /// Files in folders whose name promises no known text, by extension.
     pub ignored: BTreeMap<String, u64>,
     seen: HashSet<PathBuf>,
+    /// Folders in which nothing is read.
+    without: Vec<PathBuf>,
 }
 
 /// Expands the sources in their order; within a folder or glob, files come in the order of their names. A file
 /// that two sources name is read once.
 pub(crate) fn expand(sources: &[Source], settings: &Settings) -> Inputs {
-    let mut inputs = Inputs::default();
+    expand_without(sources, settings, &[])
+}
+
+/// [`expand`], but that folders, such as the one that is about to be written, are not looked into.
+pub(crate) fn expand_without(sources: &[Source], settings: &Settings, folders: &[&Path]) -> Inputs {
+    let without = folders.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
+    let mut inputs = Inputs { without, ..Inputs::default() };
     for source in sources {
         match source {
             Source::Registry => inputs.add_registry(settings),
@@ -193,11 +201,16 @@ impl Inputs {
     /// not hide anything: data folders are often in them.
     fn walk(&mut self, folder: &Path, name: &str, settings: &Settings) -> Vec<(PathBuf, String)> {
         let mut files = Vec::new();
-        let walk = WalkBuilder::new(folder)
-            .standard_filters(false)
-            .hidden(!settings.include_hidden)
-            .follow_links(true)
-            .build();
+        let mut walk = WalkBuilder::new(folder);
+        walk.standard_filters(false).hidden(!settings.include_hidden).follow_links(true);
+        if !self.without.is_empty() {
+            let without = self.without.clone();
+            walk.filter_entry(move |entry| {
+                let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+                !is_folder || entry.path().canonicalize().map_or(true, |path| !without.contains(&path))
+            });
+        }
+        let walk = walk.build();
         for entry in walk {
             match entry {
                 Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_file()) => {

@@ -1,5 +1,7 @@
 //! Curation and packing as a whole, on tiny corpora made on the spot.
 
+mod injection;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -162,7 +164,16 @@ fn a_corpus_of_every_format_is_curated() {
     let line = all.iter().find(|document| document.source.ends_with(":line 3")).unwrap();
     assert_eq!((line.lang.as_deref(), line.url.as_deref()), (Some("en"), Some("http://x/")));
     let names: Vec<String> = files(&out).into_keys().collect();
-    assert_eq!(names, ["funnel.json", "heldout-00000.parquet", "skipped.jsonl", "train-00000.parquet"]);
+    assert_eq!(
+        names,
+        ["clusters.jsonl", "funnel.json", "heldout-00000.parquet", "skipped.jsonl", "train-00000.parquet"]
+    );
+    let clusters = String::from_utf8(files(&out)["clusters.jsonl"].clone()).unwrap();
+    let clusters: Vec<serde_json::Value> =
+        clusters.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let counts: Vec<_> = clusters.iter().map(|c| (&c["same_text"], &c["similar_text"])).collect();
+    assert_eq!(counts, [(&1.into(), &1.into())], "{clusters:?}");
+    assert!(clusters.iter().all(|cluster| all.iter().any(|document| cluster["id"] == document.id.as_str())));
     let json: Funnel = serde_json::from_slice(&files(&out)["funnel.json"]).unwrap();
     assert_eq!(json, funnel);
     assert_eq!(files(&out)["skipped.jsonl"].iter().filter(|&&byte| byte == b'\n').count(), 3);

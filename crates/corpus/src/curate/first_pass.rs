@@ -1,0 +1,416 @@
+//! The first pass: from the inputs to filtered documents and their signatures in the work folder. What is there already is
+//! kept; what has to be filtered again is read from the layer before.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
+use arrow_array::{Array, FixedSizeBinaryArray, FixedSizeListArray, RecordBatch, StringArray};
+use ledger::digest::Digest;
+use ledger::progress::{Progress, Task, Unit};
+use serde::Serialize;
+
+use super::pipeline::{self, Feed};
+use super::shard::{Change, End, Place, Processed, ShardWriter, read_documents};
+use super::work::{Account, Layer, Position, Work};
+use super::{BATCH_BYTES, BATCH_DOCUMENTS, MAX_LISTED_SKIPS, NAME, Options};
+use crate::batch::{self, Builder, Record, Rows, column};
+use crate::dedup::{Head, Signed};
+use crate::funnel::{Count, SkippedInput};
+use crate::kind::Class;
+use crate::read::{self, Flow, Sink};
+use crate::source::{Input, Inputs};
+use crate::steps::{self, Removed, Step};
+use crate::{Error, Settings, url};
+
+/// Most documents of a shard: their signatures are held until it ends.
+const SHARD_DOCUMENTS: u64 = 1 << 16;
+
+/// Batches a thread that are on the way at once, where the memory allows it, and what a batch may take while it is
+/// worked on: pages become trees of several times their size.
+const BATCHES_PER_THREAD: usize = 4;
+const WORKED_BATCH_BYTES: u64 = 16 << 20;
+
+/// The layers: the extraction, which takes most of the time and has no thresholds, and the rest. Where the work folder is
+/// not kept, nothing can be filtered again, and they are one.
+pub(super) fn layers(
+    settings: &Settings,
+    evaluation_texts: &[String],
+    inputs: &Inputs,
+    options: &Options,
+) -> Result<Vec<Layer>, Error> {
+    let mut extraction = steps::per_document(settings, evaluation_texts);
+    let filters = extraction.split_off(1);
+    let read = Digest::of_value(&(
+        "curation 1",
+        program(),
+        origins(inputs),
+        (&settings.registry, settings.include_hidden),
+        (settings.text_part_bytes, settings.max_input_document_bytes),
+    ))?;
+    // What only the plan and the second pass look at.
+    let mut filtering = settings.clone();
+    let defaults = Settings::default();
+    filtering.max_documents = defaults.max_documents;
+    filtering.max_bytes = defaults.max_bytes;
+    filtering.shard_bytes = defaults.shard_bytes;
+    filtering.held_out = defaults.held_out;
+    filtering.minhash.min_similarity = defaults.minhash.min_similarity;
+    filtering.substring = defaults.substring;
+    (filtering.url.enabled, filtering.url.keep) = (defaults.url.enabled, defaults.url.keep);
+    let filtered = Digest::of_value(&(&read, options.keep_work, &filtering, evaluation_texts))?;
+    if options.keep_work {
+        return Ok(vec![
+            Layer { name: "extracted", steps: extraction, fingerprint: read },
+            Layer { name: "filtered", steps: filters, fingerprint: filtered },
+        ]);
+    }
+    extraction.extend(filters);
+    Ok(vec![Layer { name: "filtered", steps: extraction, fingerprint: filtered }])
+}
+
+/// A digest of this program: another one may extract otherwise.
+fn program() -> Option<Digest> {
+    static PROGRAM: std::sync::OnceLock<Option<Digest>> = std::sync::OnceLock::new();
+    PROGRAM.get_or_init(|| Digest::of_file(&std::env::current_exe().ok()?).ok()).clone()
+}
+
+/// What tells whether an input is still the same, without reading it.
+#[derive(Serialize)]
+struct Origin<'a> {
+    path: String,
+    name: &'a str,
+    url: Option<&'a str>,
+    format: String,
+    bytes: u64,
+    /// Nanoseconds since 1970.
+    modified: Option<u64>,
+}
+
+fn origins(inputs: &Inputs) -> Vec<Origin<'_>> {
+    let modified = |path: &Path| {
+        let time = std::fs::metadata(path).and_then(|data| data.modified()).ok()?;
+        u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
+    };
+    let origin = |input: &Input| {
+        let path = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
+        (path.display().to_string(), format!("{:?} {:?}", input.container, input.compression))
+    };
+    let described = inputs.inputs.iter().map(|input| {
+        let (path, format) = origin(input);
+        let (name, url, bytes) = (input.name.as_str(), input.url.as_deref(), input.bytes);
+        Origin { path, name, url, format, bytes, modified: modified(&input.path) }
+    });
+    described.collect()
+}
+
+/// What travels to the workers.
+enum Thing {
+    Batch(Place, RecordBatch),
+    End(Box<End>),
+}
+
+/// What comes from them.
+enum Worked {
+    Batch(Place, Processed),
+    End(Box<End>),
+}
+
+/// Makes what the work folder lacks.
+pub(super) fn run(
+    work: &Work,
+    inputs: &Inputs,
+    settings: &Settings,
+    progress: &dyn Progress,
+    options: &Options,
+) -> Result<(), Error> {
+    let (shards, position) = work.position()?;
+    let last = work.layers().len() - 1;
+    let stale: Vec<(usize, usize, Account)> = (0..shards)
+        .filter_map(|shard| {
+            let deepest = work.deepest(shard).filter(|&deepest| deepest < last)?;
+            Some((shard, deepest, work.account(deepest, shard)?))
+        })
+        .collect();
+    if !stale.is_empty() {
+        let documents = stale.iter().map(|(_, _, account)| account.documents).sum();
+        let task = progress.begin("filtering documents again", Some(documents), Unit::Documents);
+        let feed = |feed: &mut Feed<Thing>| refeed(work, stale, feed, task.as_ref(), options);
+        through(work, settings, options, task.as_ref(), feed)??;
+    }
+    if !position.end {
+        let bytes = inputs.inputs.iter().map(|input| input.bytes).sum();
+        let task = progress.begin("reading and filtering documents", Some(bytes), Unit::Bytes);
+        let before = inputs.inputs.iter().take(position.input).map(|input| input.bytes).sum();
+        task.position(before);
+        let feed = |feed: &mut Feed<Thing>| {
+            let mut reading = Reading {
+                feed,
+                builder: Builder::new(position.documents),
+                end: End { place: Place { shard: shards, from: 0 }, ..End::default() },
+                position,
+                pass_over: position.records,
+                text_bytes: 0,
+                documents: 0,
+                options,
+            };
+            // Nobody listens any more where this breaks: the other side knows why.
+            let _ = reading.run(inputs, settings, task.as_ref());
+        };
+        through(work, settings, options, task.as_ref(), feed)?;
+    }
+    options.check()
+}
+
+/// Sends the documents of shards from the deepest layer that is of use.
+fn refeed(
+    work: &Work,
+    stale: Vec<(usize, usize, Account)>,
+    feed: &mut Feed<Thing>,
+    task: &dyn Task,
+    options: &Options,
+) -> Result<(), Error> {
+    for (shard, deepest, account) in stale {
+        options.check()?;
+        for batch in read_documents(&work.documents(deepest, shard), &account)? {
+            let batch = batch?;
+            task.advance(batch.num_rows() as u64);
+            if feed.send(Thing::Batch(Place { shard, from: deepest + 1 }, batch)).is_break() {
+                return Ok(());
+            }
+        }
+        let Account { position, skipped, skip_count, ignored, .. } = account;
+        let end = End { place: Place { shard, from: deepest + 1 }, position, skipped, skip_count, ignored };
+        if feed.send(Thing::End(Box::new(end))).is_break() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Builds batches of what the readers find and sends them on, with the ends of shards.
+struct Reading<'a> {
+    feed: &'a mut Feed<Thing>,
+    builder: Builder,
+    end: End,
+    position: Position,
+    /// Records of this input that an earlier run has seen.
+    pass_over: u64,
+    text_bytes: u64,
+    documents: u64,
+    options: &'a Options<'a>,
+}
+
+impl Reading<'_> {
+    fn run(&mut self, inputs: &Inputs, settings: &Settings, task: &dyn Task) -> Flow {
+        for index in self.position.input..inputs.inputs.len() {
+            read::read(&inputs.inputs[index], settings, task, self)?;
+            (self.position.input, self.position.records, self.pass_over) = (index + 1, 0, 0);
+        }
+        self.position.end = true;
+        self.end_shard()
+    }
+
+    fn send(&mut self) -> Flow {
+        if self.builder.is_empty() {
+            return Flow::Continue(());
+        }
+        self.feed.send(Thing::Batch(self.end.place, self.builder.finish()))
+    }
+
+    fn end_shard(&mut self) -> Flow {
+        self.send()?;
+        (self.text_bytes, self.documents) = (0, 0);
+        let place = Place { shard: self.end.place.shard + 1, from: 0 };
+        let next = End { place, ..End::default() };
+        let end = End { position: self.position, ..std::mem::replace(&mut self.end, next) };
+        self.feed.send(Thing::End(Box::new(end)))
+    }
+
+    /// Whether the next thing in this input is new.
+    fn is_new(&mut self) -> bool {
+        if self.pass_over > 0 {
+            self.pass_over -= 1;
+            return false;
+        }
+        self.position.records += 1;
+        true
+    }
+}
+
+impl Sink for Reading<'_> {
+    fn record(&mut self, record: Record) -> Flow {
+        if !self.is_new() {
+            return Flow::Continue(());
+        }
+        self.builder.push(&record);
+        self.position.documents += 1;
+        self.documents += 1;
+        self.text_bytes += record.text.len() as u64;
+        if !self.options.go_on() {
+            // What was read is kept: a shard may end anywhere.
+            self.end_shard()?;
+            return Flow::Break(());
+        }
+        if self.text_bytes >= self.options.checkpoint_bytes || self.documents >= SHARD_DOCUMENTS {
+            return self.end_shard();
+        }
+        if self.builder.text_bytes() >= BATCH_BYTES || self.builder.len() >= BATCH_DOCUMENTS {
+            return self.send();
+        }
+        Flow::Continue(())
+    }
+
+    fn skip(&mut self, place: String, reason: String) -> Flow {
+        if self.is_new() {
+            self.end.skip_count += 1;
+            if self.end.skipped.len() < MAX_LISTED_SKIPS {
+                self.end.skipped.push(SkippedInput { place, reason });
+            }
+        }
+        Flow::Continue(())
+    }
+
+    fn ignore(&mut self, label: &str) {
+        if self.is_new() {
+            *self.end.ignored.entry(label.to_string()).or_default() += 1;
+        }
+    }
+}
+
+/// Threads that work, and things on the way.
+pub(super) fn breadth(options: &Options) -> (usize, usize) {
+    let threads = rayon::current_num_threads();
+    let affordable = (options.memory / 4 / WORKED_BATCH_BYTES) as usize;
+    (threads, affordable.clamp(threads, threads * BATCHES_PER_THREAD))
+}
+
+/// Takes what `feed` sends through the layers, and into the work folder.
+fn through<R: Send>(
+    work: &Work,
+    settings: &Settings,
+    options: &Options,
+    task: &dyn Task,
+    feed: impl FnOnce(&mut Feed<Thing>) -> R + Send,
+) -> Result<R, Error> {
+    let (threads, window) = breadth(options);
+    let (seen, kept) = (AtomicU64::new(0), AtomicU64::new(0));
+    let process = |thing| -> Result<Worked, Error> {
+        match thing {
+            Thing::Batch(place, batch) => {
+                seen.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                let processed = process(work.layers(), settings, batch, place.from)?;
+                kept.fetch_add(processed.signed.len() as u64, Ordering::Relaxed);
+                Ok(Worked::Batch(place, processed))
+            }
+            Thing::End(end) => Ok(Worked::End(end)),
+        }
+    };
+    let mut shard: Option<ShardWriter> = None;
+    pipeline::ordered(threads, window, feed, process, |result| {
+        let (place, processed, end) = match result? {
+            Worked::Batch(place, processed) => (place, Some(processed), None),
+            Worked::End(end) => (end.place, None, Some(end)),
+        };
+        let writer = match &mut shard {
+            Some(writer) => writer,
+            None => shard.insert(ShardWriter::create(work, place, empty(settings))?),
+        };
+        if let Some(processed) = processed {
+            writer.take(processed)?;
+            let (seen, kept) = (seen.load(Ordering::Relaxed), kept.load(Ordering::Relaxed));
+            task.message(&format!("{seen} documents, {kept} kept so far"));
+        }
+        match (end, shard.take()) {
+            (Some(end), Some(writer)) => writer.finish(*end),
+            (_, writer) => {
+                shard = writer;
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Room for signatures of the form that is asked for.
+fn empty(settings: &Settings) -> Signed {
+    match settings.minhash.enabled {
+        true => Signed::new(settings.minhash.bands as usize, settings.minhash.rows as usize),
+        false => Signed::new(0, 0),
+    }
+}
+
+fn count(batch: &RecordBatch) -> Count {
+    Count { documents: batch.num_rows() as u64, bytes: batch::text_bytes(batch) }
+}
+
+/// Applies steps one after another.
+pub(super) fn apply_all(
+    steps: &[Box<dyn Step>],
+    mut batch: RecordBatch,
+) -> Result<(RecordBatch, Vec<Change>), Error> {
+    let mut changes = Vec::with_capacity(steps.len());
+    let mut before = count(&batch);
+    for step in steps {
+        let (kept, removed) = step.apply(batch)?;
+        let after = count(&kept);
+        changes.push((before, after, removed));
+        (batch, before) = (kept, after);
+    }
+    Ok((batch, changes))
+}
+
+fn process(
+    all: &[Layer],
+    settings: &Settings,
+    mut batch: RecordBatch,
+    from: usize,
+) -> Result<Processed, Error> {
+    let mut layers = Vec::with_capacity(all.len() - from);
+    for (index, layer) in all.iter().enumerate().skip(from) {
+        let read = count(&batch);
+        let (after, mut changes) = apply_all(&layer.steps, batch)?;
+        if index == 0 {
+            changes.insert(0, (read, read, Removed::default()));
+        }
+        batch = after.clone();
+        layers.push((after, changes));
+    }
+    let mut signed = empty(settings);
+    sign(&batch, settings, &mut signed)?;
+    if let Some((last, _)) = layers.last_mut() {
+        let bare = batch::without_column(&batch, NAME, "fingerprint")?;
+        *last = batch::without_column(&bare, NAME, "minhash")?;
+    }
+    Ok(Processed { layers, signed })
+}
+
+/// Takes the signatures out of the columns that the step `sign` has added.
+fn sign(batch: &RecordBatch, settings: &Settings, signed: &mut Signed) -> Result<(), Error> {
+    if batch.num_rows() == 0 {
+        return Ok(());
+    }
+    let fingerprints: &FixedSizeBinaryArray = column(batch, NAME, "fingerprint")?;
+    let urls: &StringArray = column(batch, NAME, "url")?;
+    let dates: &StringArray = column(batch, NAME, "date")?;
+    let minhashes =
+        batch.column_by_name("minhash").and_then(|c| c.as_any().downcast_ref::<FixedSizeListArray>());
+    let numbers = minhashes.map(|lists| lists.values().as_primitive::<UInt32Type>().values());
+    let width = minhashes.map_or(0, |lists| lists.value_length() as usize);
+    for (index, row) in Rows::of(batch, NAME)?.iter().enumerate() {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(fingerprints.value(index));
+        let has_page = row.kind.class == Class::Web || settings.url.tables;
+        let address = (has_page && urls.is_valid(index)).then(|| urls.value(index));
+        let head = Head {
+            ordinal: row.ordinal,
+            bytes: u32::try_from(row.text.len()).unwrap_or(u32::MAX),
+            fingerprint: u128::from_be_bytes(bytes),
+            url: address.and_then(url::key).unwrap_or(0),
+            date: url::date_rank(dates.is_valid(index).then(|| dates.value(index))),
+        };
+        signed.push(head, numbers.map_or(&[], |numbers| &numbers[index * width..(index + 1) * width]));
+    }
+    Ok(())
+}
