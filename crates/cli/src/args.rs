@@ -1,5 +1,6 @@
 //! The command line: every verb with its options and an example. The help is written to be read from top to bottom.
 
+mod curate;
 mod perplexity;
 mod pull;
 mod tokenizer;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use model::formats::Storage;
 
+pub use curate::Curate;
 pub use perplexity::{EvalPerplexity, EvalWhat};
 pub use pull::Pull;
 pub use tokenizer::{Special, TokenizerCompare, TokenizerExplain};
@@ -37,7 +39,8 @@ pub use train_tokenizer::TrainTokenizer;
         alti pull meta-llama/Llama-3.2-1B-Instruct\n  \
         alti chat meta-llama/Llama-3.2-1B-Instruct\n\n\
         Your own documents:\n  \
-        alti raise --name mine --source ~/notes --source 'pages/*.warc.gz' --size small",
+        alti raise --name mine --source ~/notes --source 'pages/*.warc.gz' --size small\n  \
+        alti curate ~/notes 'pages/*.warc.gz' --out documents",
     disable_help_subcommand = true,
     propagate_version = true
 )]
@@ -63,6 +66,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Raise(Raise),
+    Curate(Curate),
     Pull(Pull),
     Chat(Chat),
     Serve(Serve),

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod chat;
 mod convert;
+mod curate;
 mod errors;
 mod inspect;
 mod interrupt;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
 fn run(verb: &Verb, shown: &Shown) -> Result<(), Error> {
     match verb {
         Verb::Raise(args) => raise::raise(args, shown),
+        Verb::Curate(args) => curate::curate(args, shown),
         Verb::Pull(args) => pull::pull(args, shown),
         Verb::Chat(args) => chat::chat(args, shown),
         Verb::Serve(args) => serve::serve(args, shown),

@@ -58,7 +58,7 @@ pub struct TrainTokenizer {
 }
 
 /// Bytes: a number, and `kB`, `MB`, `GB` or `TB` for powers of a thousand, or `KiB`, `MiB`, `GiB` or `TiB` for powers of 1,024.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let fault = || format!("{text:?} is not a size, such as 512MB or 4GB");
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let number: f64 = text[..end].parse().map_err(|_| fault())?;

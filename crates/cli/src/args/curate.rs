@@ -1,0 +1,62 @@
+//! The options of `alti curate`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::train_tokenizer::size;
+
+/// Turn raw pages, tables and files into documents to train on.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Turn raw pages, tables and files into documents to train on: Parquet, one row a document, with an account of \
+        what was removed and why.\n\n\
+        Read are folders, files and globs of WARC, WET, HTML, JSONL, Parquet, text and code, packed with gzip or zstd too. The main \
+        text of pages is extracted, languages are told, documents filtered by the rules of Gopher, C4 and FineWeb, personal data \
+        replaced, and duplicates removed by address, by text and by MinHash. The rules are those of a recipe's [curate] \
+        section, as `alti raise` has them.\n\n\
+        The work keeps to --memory: what is sorted and compared spills to the work folder. Killed at any moment and run again, \
+        the same command goes on from there, and ends with the same bytes. The work folder stays, with the extracted texts, so \
+        that after a change of a rule only what depends on it is done again; remove it once no rule will change any more.",
+    after_long_help = "Examples:\n  \
+        alti curate 'crawl/*.warc.gz' --out documents\n  \
+        alti curate notes dump.jsonl.zst --out documents --memory 16GB --seed 7\n  \
+        alti curate 'crawl/*.warc.gz' --out documents --set 'curate.language.keep=[\"en\"]'\n  \
+        alti curate crawl --out documents --recipe recipes/tiny.toml --discard-work"
+)]
+pub struct Curate {
+    /// A folder, a file or a glob to read; `registry` means the crates that cargo downloaded to this machine.
+    #[arg(value_name = "SOURCE", required = true)]
+    pub sources: Vec<String>,
+    /// The folder to write; what is there is replaced, at the end.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// A recipe, of which the section [curate] and the seed count.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// One setting, as in a recipe: curate.key=value; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Memory to keep to, such as 512MB or 16GB.
+    #[arg(long, value_name = "SIZE", default_value = "4GB", value_parser = size)]
+    pub memory: u64,
+    /// The seed that the held-out part and the limits follow from. [default: the recipe's, else 42]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Threads that work, beside the one that reads. [default: all processors]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// The folder in which the work goes on after a kill. [default: OUT.work]
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+    /// Remove the work folder at the end, and do not keep extracted texts in it.
+    #[arg(long)]
+    pub discard_work: bool,
+    /// Text, pages as they are, after which what was made is put on the disk: the most that a kill can cost.
+    #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = size)]
+    pub checkpoint: u64,
+    /// Print the funnel as JSON.
+    #[arg(long)]
+    pub json: bool,
+}

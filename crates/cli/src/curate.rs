@@ -1,0 +1,181 @@
+//! `alti curate`: sources to documents, and the funnel as a table. How documents are read, filtered and compared is the
+//! corpus'; the stage of `alti raise` runs the same.
+
+use std::path::{Path, PathBuf};
+
+use corpus::{Funnel, FunnelStep, Options, Source};
+use ledger::seed::Seed;
+
+use crate::args::Curate;
+use crate::errors::Error;
+use crate::interrupt;
+use crate::progress::Shown;
+use crate::recipe::Given;
+use crate::report::scale::{bytes, count, percent};
+use ledger::progress::Progress;
+
+/// Less does not hold the pages that are worked on at once.
+const LEAST_MEMORY: u64 = 256_000_000;
+
+/// `alti curate`.
+pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
+    let recipe = Given::load(args.recipe.as_deref(), &args.set)?.recipe()?;
+    let seed = Seed(args.seed.unwrap_or(recipe.seed));
+    if args.memory < LEAST_MEMORY {
+        return Err(Error::Usage {
+            message: format!("--memory is {}, which is too little", bytes(args.memory)),
+            hint: format!("give at least {}", bytes(LEAST_MEMORY)),
+        });
+    }
+    if args.out.file_name().is_none() {
+        return Err(Error::Usage {
+            message: format!("{} cannot be written as a folder", args.out.display()),
+            hint: "name a folder, which need not exist".to_owned(),
+        });
+    }
+    let sources: Vec<Source> =
+        args.sources.iter().map(|text| Ok(Source::parse(text)?)).collect::<Result<_, Error>>()?;
+    interrupt::listen("putting on the disk what was made; once more to stop at once");
+    let work = args.work.clone().unwrap_or_else(|| work_folder(&args.out));
+    let options = Options {
+        memory: args.memory,
+        work: Some(&work),
+        keep_work: !args.discard_work,
+        checkpoint_bytes: args.checkpoint,
+        stop: Some(interrupt::flag()),
+    };
+    let run = || corpus::curate_with(&recipe.curate, &sources, &[], &args.out, seed, shown, &options);
+    let curated = match args.threads {
+        None => run(),
+        Some(threads) => {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
+            let pool = pool.map_err(|error| Error::Usage {
+                message: format!("{threads} threads cannot be started: {error}"),
+                hint: "give --threads a smaller number".to_owned(),
+            })?;
+            pool.install(run)
+        }
+    };
+    let funnel = curated.map_err(|error| match error {
+        corpus::Error::Stopped => {
+            Error::Interrupted { hint: "run the same command again; it goes on from here".to_owned() }
+        }
+        other => other.into(),
+    })?;
+    if args.json {
+        let json = serde_json::to_string_pretty(&funnel)
+            .map_err(|error| Error::io("write", Path::new("standard output"))(error.into()))?;
+        return print(&json);
+    }
+    print(&table(&funnel))?;
+    let out = args.out.display();
+    shown.line(&format!("{out}: {}", kept_line(&funnel)));
+    if !args.discard_work {
+        let held: u64 = std::fs::read_dir(&work)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
+            .sum();
+        shown.note(&format!(
+            "{} in {} let a changed rule run without reading again; remove it when none will change",
+            bytes(held),
+            work.display()
+        ));
+    }
+    Ok(())
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{text}").map_err(Error::io("write", Path::new("standard output")))
+}
+
+/// `OUT.work`, beside the folder that is written.
+pub fn work_folder(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".work");
+    out.with_file_name(name)
+}
+
+/// What was kept of how much, in one line.
+pub fn kept_line(funnel: &Funnel) -> String {
+    let (read, text) = funnel.steps.first().map_or((0, 0), |step| (step.documents_in, step.bytes_in));
+    let left = funnel.train.bytes + funnel.held_out.bytes;
+    format!(
+        "{} of {} documents kept, {} of text ({})",
+        count(funnel.train.documents + funnel.held_out.documents),
+        count(read),
+        bytes(left),
+        percent(left as f64 / text.max(1) as f64)
+    )
+}
+
+/// Reasons of a step that are shown.
+const REASONS: usize = 3;
+
+/// A row a step: what is left, and what removed most.
+fn table(funnel: &Funnel) -> String {
+    let row = |step: &FunnelStep| {
+        let mut reasons: Vec<(&String, &u64)> = step.removed.iter().collect();
+        reasons.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        let mut what: Vec<String> = reasons
+            .iter()
+            .take(REASONS)
+            .map(|(reason, documents)| format!("{} {}", reason.replace('_', " "), count(**documents)))
+            .collect();
+        if reasons.len() > REASONS {
+            let rest = reasons[REASONS..].iter().map(|(_, documents)| **documents).sum();
+            what.push(format!("others {}", count(rest)));
+        }
+        what.extend(
+            step.edits
+                .iter()
+                .map(|(edit, times)| format!("{} replaced {}", edit.replace('_', " "), count(*times))),
+        );
+        [
+            step.name.replace('_', " "),
+            count(step.documents_out),
+            percent(step.documents_out as f64 / step.documents_in.max(1) as f64),
+            bytes(step.bytes_out),
+            what.join(", "),
+        ]
+    };
+    let heading = ["step", "documents", "kept", "text", "removed most"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(heading).chain(funnel.steps.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (name, documents, kept, text) = (width(0), width(1), width(2), width(3));
+    let lines = rows.iter().map(|[step, count, share, size, what]| {
+        format!("{step:<name$}  {count:>documents$}  {share:>kept$}  {size:>text$}  {what}")
+            .trim_end()
+            .to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_table_shows_what_removed_most() {
+        let removed = [("a_b", 5), ("c", 7), ("d", 1), ("e", 2), ("f", 3)];
+        let mut step = FunnelStep::new("gopher_quality");
+        (step.documents_in, step.documents_out, step.bytes_out) = (1_018, 1_000, 2_000_000);
+        step.removed = removed.map(|(reason, documents)| (reason.to_owned(), documents)).into();
+        step.edits = BTreeMap::from([("emails".to_owned(), 4)]);
+        let funnel = Funnel { steps: vec![step], ..Funnel::default() };
+        let table = table(&funnel);
+        let rows: Vec<&str> = table.lines().collect();
+        assert!(rows[0].starts_with("step            documents"), "{table}");
+        assert!(rows[1].ends_with("c 7, a b 5, f 3, others 3, emails replaced 4"), "{table}");
+        assert!(rows[1].starts_with("gopher quality      1,000"), "{table}");
+    }
+
+    #[test]
+    fn the_work_lies_beside_the_documents() {
+        assert_eq!(work_folder(Path::new("a/docs")), Path::new("a/docs.work"));
+    }
+}
