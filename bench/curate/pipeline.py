@@ -176,7 +176,7 @@ def main():
         ours = [
             program, "curate", str(warc), "--out", str(folder / "ours"), "--threads", "1", "--discard-work",
             "--json", "--set", "curate.minhash.enabled=false", "--set", 'curate.language.keep=["en"]',
-            "--set", "curate.language.min_score=0.65", "--set", "curate.url.enabled=false",
+            "--set", "curate.language.min_score=0.65", "--set", "curate.url_dedup.enabled=false",
         ]
         runs = {"alti": [], "datatrove": []}
         kept = {}

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let sources: Vec<Source> = args.iter().map(|path| path.parse()).collect::<Result<_, _>>()?;
     let settings = Settings::default();
-    let steps = steps::per_document(&settings, &[]);
+    let steps = steps::per_document(&settings, &[])?;
     let mut stages: Vec<(&str, u64, u64, Vec<f64>)> = vec![("read", 0, 0, Vec::new())];
     stages.extend(steps.iter().map(|step| (step.name(), 0, 0, Vec::new())));
     for _ in 0..rounds {

@@ -8,7 +8,7 @@ mod signatures;
 use std::path::Path;
 
 use crate::Error;
-use crate::settings::{KeepUrl, MinHash, Url};
+use crate::settings::{KeepUrl, MinHash, UrlDedup};
 use crate::spill::{Combine, Sorted, Sorter};
 
 pub use signatures::{Head, Signatures, Signed};
@@ -84,7 +84,7 @@ impl Iterator for Clusters {
 /// [`Error::Io`] and [`Error::Malformed`] where signatures or runs cannot be written or read.
 pub fn find(
     signatures: &mut Signatures,
-    urls: &Url,
+    urls: &UrlDedup,
     minhash: &MinHash,
     folder: &Path,
     memory: u64,

@@ -75,6 +75,16 @@ pub enum Error {
         #[source]
         cause: parquet::errors::ParquetError,
     },
+    /// A list of words or addresses that the settings name is not text, a line an entry.
+    #[error("{} is no list: line {line}: {reason}", path.display())]
+    List {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong there.
+        reason: String,
+    },
     /// A record batch does not have the columns a step needs.
     #[error("step {step} cannot work on the batch: {reason}")]
     Batch {
@@ -116,6 +126,9 @@ pub enum Error {
     /// Somebody asked for the work to stop; what was done is kept.
     #[error("stopped before the end")]
     Stopped,
+    /// The tokenizer whose tokens are to be counted cannot be read.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
     /// An atomic file or folder could not be made or committed.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -146,12 +159,16 @@ impl Error {
                 "delete the folder that holds the file and make it again".into()
             }
             Error::Parquet { .. } => "check that the file is complete and the disk has room".into(),
+            Error::List { .. } => {
+                "a list is UTF-8 text with an entry a line; lines that begin with # are left out".into()
+            }
             Error::Batch { .. } => return None,
             Error::NoDocuments { .. } => "curate first, or give the folder that curation wrote".into(),
             Error::DoesNotFit { .. } => "use the tokenizer that the folder was made for".into(),
             Error::TooManyDocuments { .. } => "curate the sources in parts, such as a crawl at a time".into(),
             Error::Busy { .. } => "wait for it to end, or give another --work folder".into(),
             Error::Stopped => "run the same command again; it goes on from here".into(),
+            Error::Tokenizer(error) => return error.hint(),
             Error::Ledger(error) => return error.hint(),
         })
     }

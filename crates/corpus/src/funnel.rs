@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::steps::{Removed, Sample};
+use crate::steps::{Removed, Sample, Step};
 
 /// The whole account; written as `funnel.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct FunnelStep {
     pub bytes_out: u64,
     /// Documents removed, by reason.
     pub removed: BTreeMap<String, u64>,
+    /// The paper and section that the rule behind each of these reasons follows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub papers: BTreeMap<String, String>,
     /// Changes inside documents that went on, by what was changed.
     pub edits: BTreeMap<String, u64>,
     /// A few removed documents of each reason.
@@ -90,7 +93,7 @@ impl FunnelStep {
 
     /// Adds one batch: documents and bytes before and after, and what the step says it removed.
     pub(crate) fn add(&mut self, before: Count, after: Count, removed: Removed) {
-        let Removed { reasons, samples, edits } = removed;
+        let Removed { reasons, samples, edits, rows: _ } = removed;
         self.merge(FunnelStep {
             name: String::new(),
             documents_in: before.documents,
@@ -98,6 +101,7 @@ impl FunnelStep {
             bytes_in: before.bytes,
             bytes_out: after.bytes,
             removed: reasons,
+            papers: BTreeMap::new(),
             edits,
             samples,
         });
@@ -109,14 +113,24 @@ impl FunnelStep {
         self.documents_out += later.documents_out;
         self.bytes_in += later.bytes_in;
         self.bytes_out += later.bytes_out;
-        let later = Removed { reasons: later.removed, samples: later.samples, edits: later.edits };
+        let later =
+            Removed { reasons: later.removed, samples: later.samples, edits: later.edits, rows: Vec::new() };
         let mut account = Removed {
             reasons: std::mem::take(&mut self.removed),
             samples: std::mem::take(&mut self.samples),
             edits: std::mem::take(&mut self.edits),
+            rows: Vec::new(),
         };
         account.merge(later);
         (self.removed, self.samples, self.edits) = (account.reasons, account.samples, account.edits);
+    }
+}
+
+impl FunnelStep {
+    /// Names the papers of the rules that removed something.
+    pub(crate) fn cite(&mut self, step: &dyn Step) {
+        let cited = self.removed.keys().map(|reason| (reason.clone(), step.paper(reason).to_string()));
+        self.papers = cited.filter(|(_, paper)| !paper.is_empty()).collect();
     }
 }
 

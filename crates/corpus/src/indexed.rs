@@ -295,15 +295,16 @@ fn read_token(bytes: &[u8]) -> u32 {
     }
 }
 
-fn map(path: &Path) -> Result<Option<Mmap>, Error> {
+/// A file as bytes; nothing for an empty one.
+pub(crate) fn map(path: &Path) -> Result<Option<Mmap>, Error> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let length = file.metadata().map_err(Error::io("open", path))?.len();
     if length == 0 {
         return Ok(None);
     }
     // SAFETY: the map is only read, as bytes, of which every value is valid. Token files are written under a
-    // temporary name and never changed in place; a file that another program shortens while it is mapped ends
-    // this program by a signal, as for any mapped file.
+    // temporary name and never changed in place, and no other file is changed once it is mapped; a file that
+    // another program shortens while it is mapped ends this program by a signal, as for any mapped file.
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
     Ok(Some(map))
 }

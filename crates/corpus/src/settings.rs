@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+mod filters;
+
+pub use filters::{DirtyWords, LineDedup, Nsfw, RemovedSamples, TokenDistribution, TokenUnit, Url};
+
 /// The section `[curate]`. Unknown keys are rejected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -24,6 +28,8 @@ pub struct Settings {
     pub max_bytes: Option<u64>,
     /// Bytes of text in one Parquet file of the output.
     pub shard_bytes: u64,
+    /// Blocked domains, addresses and words in addresses.
+    pub url: Url,
     /// Language rules.
     pub language: Language,
     /// Gopher's quality rules.
@@ -34,6 +40,10 @@ pub struct Settings {
     pub c4: C4,
     /// FineWeb's own rules.
     pub fineweb: FineWeb,
+    /// Dirty words by their count and share.
+    pub dirty_words: DirtyWords,
+    /// The threshold on a score for what is not safe for work.
+    pub nsfw: Nsfw,
     /// Rules for source code, which replace all of those for prose.
     pub code: Code,
     /// Replacement of personal data and secrets.
@@ -41,13 +51,19 @@ pub struct Settings {
     /// Overlap with the evaluation texts.
     pub decontaminate: Decontaminate,
     /// Removal of all but one document of an address.
-    pub url: Url,
+    pub url_dedup: UrlDedup,
     /// Near-duplicate removal.
     pub minhash: MinHash,
     /// Removal of runs of words that stand before in the corpus.
     pub substring: Substring,
+    /// Frequent lines.
+    pub line_dedup: LineDedup,
+    /// Outliers by their distribution of tokens.
+    pub token_distribution: TokenDistribution,
     /// The held-out split.
     pub held_out: HeldOut,
+    /// Which removed documents can be read afterwards.
+    pub removed: RemovedSamples,
 }
 
 impl Default for Settings {
@@ -60,18 +76,24 @@ impl Default for Settings {
             max_documents: None,
             max_bytes: None,
             shard_bytes: 256 << 20,
+            url: Url::default(),
             language: Language::default(),
             gopher_quality: GopherQuality::default(),
             gopher_repetition: GopherRepetition::default(),
             c4: C4::default(),
             fineweb: FineWeb::default(),
+            dirty_words: DirtyWords::default(),
+            nsfw: Nsfw::default(),
             code: Code::default(),
             scrub: Scrub::default(),
             decontaminate: Decontaminate::default(),
-            url: Url::default(),
+            url_dedup: UrlDedup::default(),
             minhash: MinHash::default(),
             substring: Substring::default(),
+            line_dedup: LineDedup::default(),
+            token_distribution: TokenDistribution::default(),
             held_out: HeldOut::default(),
+            removed: RemovedSamples::default(),
         }
     }
 }
@@ -292,11 +314,27 @@ pub struct Scrub {
     pub ip_addresses: bool,
     /// Private keys, cloud keys and tokens.
     pub secrets: bool,
+    /// Telephone numbers; like the kinds below, not in code and data.
+    pub phone_numbers: bool,
+    /// Numbers of payment cards that pass Luhn's check.
+    pub credit_cards: bool,
+    /// International bank account numbers (ISO 13616) whose check digits are right.
+    pub ibans: bool,
+    /// Personal numbers of states that have check digits and a form of their own, and those that are called such.
+    pub national_ids: bool,
 }
 
 impl Default for Scrub {
     fn default() -> Self {
-        Scrub { emails: true, ip_addresses: true, secrets: true }
+        Scrub {
+            emails: true,
+            ip_addresses: true,
+            secrets: true,
+            phone_numbers: true,
+            credit_cards: true,
+            ibans: true,
+            national_ids: true,
+        }
     }
 }
 
@@ -323,7 +361,7 @@ impl Default for Decontaminate {
 /// page stays).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Url {
+pub struct UrlDedup {
     /// Whether documents of the same address are removed.
     pub enabled: bool,
     /// Which one stays.
@@ -343,9 +381,9 @@ pub enum KeepUrl {
     Last,
 }
 
-impl Default for Url {
+impl Default for UrlDedup {
     fn default() -> Self {
-        Url { enabled: true, keep: KeepUrl::Last, tables: false }
+        UrlDedup { enabled: true, keep: KeepUrl::Last, tables: false }
     }
 }
 
@@ -454,6 +492,9 @@ impl Settings {
         fraction("code.max_encoded_data_fraction", self.code.max_encoded_data_fraction);
         fraction("minhash.min_similarity", self.minhash.min_similarity);
         fraction("held_out.fraction", self.held_out.fraction);
+        fraction("dirty_words.max_fraction", self.dirty_words.max_fraction);
+        fraction("nsfw.max_score", self.nsfw.max_score);
+        fraction("removed.fraction", self.removed.fraction);
 
         let mut ratio = |name: &str, value: f64| {
             if !(value.is_finite() && value >= 0.0) {
@@ -464,6 +505,7 @@ impl Settings {
         ratio("gopher_quality.max_mean_word_length", quality.max_mean_word_length);
         ratio("gopher_quality.max_symbol_to_word_ratio", quality.max_symbol_to_word_ratio);
         ratio("fineweb.max_newline_to_word_ratio", self.fineweb.max_newline_to_word_ratio);
+        ratio("token_distribution.max_divergence", self.token_distribution.max_divergence);
         ratio("code.max_mean_line_characters", self.code.max_mean_line_characters);
 
         let mut range = |name: &str, value: u64, least: u64, most: u64| {
@@ -485,12 +527,44 @@ impl Settings {
             1,
             self.decontaminate.ngram_words,
         );
+        range("url.min_soft_words", self.url.min_soft_words, 1, 1000);
+        range("line_dedup.bucket_documents", self.line_dedup.bucket_documents, 1, 1 << 40);
+        range("line_dedup.max_occurrences", self.line_dedup.max_occurrences, 1, 1 << 32);
+        range("token_distribution.places", self.token_distribution.places, 1 << 8, 1 << 26);
+        range("removed.max_text_bytes", self.removed.max_text_bytes, 0, 1 << 20);
+        if !self.token_distribution.places.is_power_of_two() {
+            faults.push(format!(
+                "token_distribution.places = {} is no power of two",
+                self.token_distribution.places
+            ));
+        }
+        for language in self.dirty_words.files.keys().filter(|language| *language != "all") {
+            if !crate::steps::language::is_known_code(language) {
+                faults
+                    .push(format!("dirty_words.files names {language:?}, which is neither `all` nor known"));
+            }
+        }
         for language in &self.language.keep {
             if !crate::steps::language::is_known_code(language) {
                 faults.push(format!("language.keep names {language:?}, which the detector does not know"));
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(Error::Settings { faults }) }
+    }
+
+    /// The files that the settings name: what they hold decides too what comes out.
+    pub fn files(&self) -> Vec<&str> {
+        let mut files: Vec<&str> = Vec::new();
+        if self.url.enabled {
+            files.extend(self.url.domain_files.iter().chain(&self.url.address_files).map(String::as_str));
+        }
+        if self.dirty_words.enabled || self.nsfw.enabled {
+            files.extend(self.dirty_words.files.values().map(String::as_str));
+        }
+        if self.token_distribution.enabled {
+            files.extend(self.token_distribution.tokenizer.as_deref());
+        }
+        files
     }
 }
 

@@ -30,6 +30,9 @@ impl Stage for Curate {
             };
             inputs.insert(text.clone(), digest);
         }
+        for list in context.recipe.curate.files() {
+            inputs.insert(list.to_owned(), digest_files(list)?);
+        }
         let evaluation = evaluation_texts(&context.evaluation_items()?);
         inputs.insert("evaluation questions".to_owned(), Digest::of_value(&evaluation)?);
         Ok(Need { inputs, settings: Digest::of_value(&(&context.recipe.curate, context.seed.0))? })

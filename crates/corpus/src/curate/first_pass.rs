@@ -21,6 +21,8 @@ use crate::dedup::{Head, Signed};
 use crate::funnel::{Count, SkippedInput};
 use crate::kind::Class;
 use crate::read::{self, Flow, Sink};
+use crate::removed;
+use crate::settings::RemovedSamples;
 use crate::source::{Input, Inputs};
 use crate::steps::{self, Removed, Step};
 use crate::{Error, Settings, url};
@@ -41,8 +43,12 @@ pub(super) fn layers(
     inputs: &Inputs,
     options: &Options,
 ) -> Result<Vec<Layer>, Error> {
-    let mut extraction = steps::per_document(settings, evaluation_texts);
-    let filters = extraction.split_off(1);
+    let mut extraction = steps::per_document(settings, evaluation_texts)?;
+    let extracts = extraction.iter().position(|step| step.name() == steps::extract::NAME);
+    let filters = extraction.split_off(extracts.map_or(0, |place| place + 1));
+    // What the lists say that the settings name.
+    let lists: Vec<Option<Digest>> =
+        settings.files().iter().map(|path| Digest::of_path(Path::new(path)).ok()).collect();
     let read = Digest::of_value(&(
         "curation 1",
         program(),
@@ -59,11 +65,18 @@ pub(super) fn layers(
     filtering.held_out = defaults.held_out;
     filtering.minhash.min_similarity = defaults.minhash.min_similarity;
     filtering.substring = defaults.substring;
-    (filtering.url.enabled, filtering.url.keep) = (defaults.url.enabled, defaults.url.keep);
-    let filtered = Digest::of_value(&(&read, options.keep_work, &filtering, evaluation_texts))?;
+    filtering.line_dedup = defaults.line_dedup;
+    filtering.token_distribution = defaults.token_distribution;
+    (filtering.url_dedup.enabled, filtering.url_dedup.keep) =
+        (defaults.url_dedup.enabled, defaults.url_dedup.keep);
+    let filtered = Digest::of_value(&(&read, options.keep_work, &filtering, evaluation_texts, &lists))?;
     if options.keep_work {
         return Ok(vec![
-            Layer { name: "extracted", steps: extraction, fingerprint: read },
+            Layer {
+                name: "extracted",
+                steps: extraction,
+                fingerprint: Digest::of_value(&(&read, &settings.url, &settings.removed, &lists))?,
+            },
             Layer { name: "filtered", steps: filters, fingerprint: filtered },
         ]);
     }
@@ -316,7 +329,7 @@ fn through<R: Send>(
         };
         let writer = match &mut shard {
             Some(writer) => writer,
-            None => shard.insert(ShardWriter::create(work, place, empty(settings))?),
+            None => shard.insert(ShardWriter::create(work, place, empty(settings), &settings.removed)?),
         };
         if let Some(processed) = processed {
             writer.take(processed)?;
@@ -348,14 +361,17 @@ fn count(batch: &RecordBatch) -> Count {
 /// Applies steps one after another.
 pub(super) fn apply_all(
     steps: &[Box<dyn Step>],
+    sampling: &RemovedSamples,
     mut batch: RecordBatch,
 ) -> Result<(RecordBatch, Vec<Change>), Error> {
     let mut changes = Vec::with_capacity(steps.len());
     let mut before = count(&batch);
     for step in steps {
+        let whole = batch.clone();
         let (kept, removed) = step.apply(batch)?;
         let after = count(&kept);
-        changes.push((before, after, removed));
+        let candidates = removed::candidates(sampling, step.as_ref(), &whole, &removed)?;
+        changes.push((before, after, removed, candidates));
         (batch, before) = (kept, after);
     }
     Ok((batch, changes))
@@ -370,9 +386,9 @@ fn process(
     let mut layers = Vec::with_capacity(all.len() - from);
     for (index, layer) in all.iter().enumerate().skip(from) {
         let read = count(&batch);
-        let (after, mut changes) = apply_all(&layer.steps, batch)?;
+        let (after, mut changes) = apply_all(&layer.steps, &settings.removed, batch)?;
         if index == 0 {
-            changes.insert(0, (read, read, Removed::default()));
+            changes.insert(0, (read, read, Removed::default(), Vec::new()));
         }
         batch = after.clone();
         layers.push((after, changes));
@@ -381,6 +397,7 @@ fn process(
     sign(&batch, settings, &mut signed)?;
     if let Some((last, _)) = layers.last_mut() {
         let bare = batch::without_column(&batch, NAME, "fingerprint")?;
+        let bare = batch::without_column(&bare, NAME, steps::nsfw::COLUMN)?;
         *last = batch::without_column(&bare, NAME, "minhash")?;
     }
     Ok(Processed { layers, signed })
@@ -401,7 +418,7 @@ fn sign(batch: &RecordBatch, settings: &Settings, signed: &mut Signed) -> Result
     for (index, row) in Rows::of(batch, NAME)?.iter().enumerate() {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(fingerprints.value(index));
-        let has_page = row.kind.class == Class::Web || settings.url.tables;
+        let has_page = row.kind.class == Class::Web || settings.url_dedup.tables;
         let address = (has_page && urls.is_valid(index)).then(|| urls.value(index));
         let head = Head {
             ordinal: row.ordinal,

@@ -25,7 +25,7 @@ use ledger::seed::Seed;
 use crate::error::inputs as counted;
 use crate::funnel::{Funnel, FunnelStep, Skipped, SkippedInput};
 use crate::source::{self, Inputs, Source};
-use crate::{Error, Settings};
+use crate::{Error, Settings, removed};
 use plan::Plan;
 use second_pass::Outputs;
 use work::Work;
@@ -96,7 +96,8 @@ pub fn curate(
 }
 
 /// Curates the sources into the folder `out`, which then holds `train-00000.parquet` …, `heldout-00000.parquet` …,
-/// `funnel.json`, `skipped.jsonl` and `clusters.jsonl` (which kept documents stand for how many duplicates). `out` is
+/// `funnel.json`, `skipped.jsonl`, `clusters.jsonl` (which kept documents stand for how many duplicates) and `removed/` (some
+/// of the documents that each step removed). `out` is
 /// replaced whole, at the end; killed before, it is as it was.
 ///
 /// Documents that overlap with `evaluation_texts` are removed. The output depends on the sources, the settings,
@@ -151,8 +152,16 @@ pub fn curate_with(
     let rules = over_corpus::look(&work, &plan, settings, progress, options)?;
     {
         let task = progress.begin("writing documents", Some(plan.documents()), Unit::Documents);
-        let outputs = Outputs { folder: folder.path(), funnel: &mut funnel, clusters };
+        let mut removed = removed::Writer::new(folder.path(), &settings.removed);
+        for (shard, layer) in
+            (0..plan.shards()).flat_map(|shard| (0..work.layers().len()).map(move |l| (shard, l)))
+        {
+            removed.take(&work.removed(layer, shard))?;
+        }
+        let removed_too = &mut removed;
+        let outputs = Outputs { folder: folder.path(), funnel: &mut funnel, clusters, removed: removed_too };
         second_pass::write(&work, &plan, &rules, settings, outputs, task.as_ref(), options)?;
+        removed.finish()?;
     }
     if funnel.train.documents + funnel.held_out.documents == 0 {
         return Err(nothing_kept(&funnel));
@@ -194,6 +203,12 @@ fn first_account(work: &Work, inputs: Inputs) -> Result<(Funnel, Vec<SkippedInpu
             }
         }
     })?;
+    for step in work.layers().iter().flat_map(|layer| &layer.steps) {
+        steps
+            .iter_mut()
+            .filter(|total| total.name == step.name())
+            .for_each(|total| total.cite(step.as_ref()));
+    }
     listed.truncate(MAX_LISTED_SKIPS);
     // Signing removes nothing and changes nothing that a person could see.
     funnel.steps = steps.into_iter().filter(|step| step.name != "sign").collect();

@@ -42,7 +42,7 @@ impl Plan {
                 task.advance(1);
                 options.go_on()
             };
-            let (url, minhash) = (&settings.url, &settings.minhash);
+            let (url, minhash) = (&settings.url_dedup, &settings.minhash);
             dedup::find(&mut signatures, url, minhash, work.folder(), options.memory / 4 * 3, step)?
         };
         let mut plan = Plan {
@@ -51,7 +51,7 @@ impl Plan {
             signatures,
             verdicts,
             shards,
-            url: settings.url.enabled,
+            url: settings.url_dedup.enabled,
             near: settings.minhash.enabled,
         };
         let memory = options.memory / 2;

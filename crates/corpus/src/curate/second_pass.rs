@@ -17,6 +17,7 @@ use crate::batch::{self, Rows, column};
 use crate::dedup::{Clusters, StandsFor};
 use crate::documents::{Split, SplitWriter};
 use crate::funnel::{Funnel, FunnelStep};
+use crate::removed;
 use crate::steps::Step;
 use crate::{Error, Settings};
 
@@ -26,6 +27,8 @@ pub(super) struct Outputs<'a> {
     pub funnel: &'a mut Funnel,
     /// To be named.
     pub clusters: Clusters,
+    /// What was removed and is to be shown.
+    pub removed: &'a mut removed::Writer,
 }
 
 /// Writes the documents that stay, and adds to the funnel what the plan and the rules have removed.
@@ -38,7 +41,7 @@ pub(super) fn write(
     task: &dyn Task,
     options: &Options,
 ) -> Result<(), Error> {
-    let Outputs { folder, funnel, clusters } = outputs;
+    let Outputs { folder, funnel, clusters, removed: shown } = outputs;
     let names = plan.names().into_iter().chain(rules.iter().map(|rule| rule.name()));
     let mut steps: Vec<FunnelStep> = names.map(FunnelStep::new).collect();
     let mut train = SplitRows::create(folder, Split::Train, settings.shard_bytes)?;
@@ -53,9 +56,10 @@ pub(super) fn write(
         let held_out = batch::keep_rows(&output, NAME, held.clone())?;
         Ok((first, before, after, changes, held, train, held_out))
     };
-    survivors::each(work, plan, rules, task, options, parted, |parts| {
+    survivors::each(work, plan, rules, &settings.removed, task, options, parted, |parts| {
         let (first, before, after, changes, held, train_rows, held_out_rows) = parts;
-        for (step, (before, after, removed)) in steps.iter_mut().zip(changes) {
+        for (step, (before, after, removed, candidates)) in steps.iter_mut().zip(changes) {
+            shown.write(&step.name, candidates)?;
             step.add(before, after, removed);
         }
         for (row, held) in Rows::of(&after, NAME)?.iter().zip(held) {
@@ -72,6 +76,9 @@ pub(super) fn write(
     train.finish()?;
     held_out.finish()?;
     named.finish()?;
+    let exclusions = if plan.shards() > 0 { plan.exclusions(0)?.1 } else { Vec::new() };
+    let applied = exclusions.iter().chain(rules);
+    steps.iter_mut().zip(applied).for_each(|(account, step)| account.cite(step.as_ref()));
     funnel.steps.extend(steps);
     Ok(())
 }

@@ -13,6 +13,8 @@ use crate::batch;
 use crate::dedup::Signed;
 use crate::documents::{Packing, TableWriter};
 use crate::funnel::{Count, FunnelStep, SkippedInput};
+use crate::removed::{Candidate, Spool};
+use crate::settings::RemovedSamples;
 use crate::steps::Removed;
 
 /// A shard, and the first layer that is to be made of it.
@@ -32,8 +34,8 @@ pub(super) struct End {
     pub ignored: BTreeMap<String, u64>,
 }
 
-/// Documents before and after a step, and its account.
-pub(super) type Change = (Count, Count, Removed);
+/// Documents before and after a step, its account, and which of what it removed may have to be shown.
+pub(super) type Change = (Count, Count, Removed, Vec<Candidate>);
 
 /// A batch behind each layer from its [`Place`] on, with what each step did to it.
 pub(super) struct Processed {
@@ -51,20 +53,27 @@ pub(super) struct ShardWriter<'a> {
 
 struct LayerWriter {
     table: TableWriter,
+    removed: Spool,
     steps: Vec<FunnelStep>,
     count: Count,
 }
 
 impl<'a> ShardWriter<'a> {
     /// Begins a shard with no documents; `signed` has none either.
-    pub fn create(work: &'a Work, place: Place, signed: Signed) -> Result<ShardWriter<'a>, Error> {
+    pub fn create(
+        work: &'a Work,
+        place: Place,
+        signed: Signed,
+        sampling: &RemovedSamples,
+    ) -> Result<ShardWriter<'a>, Error> {
         let layer = |index: usize| -> Result<LayerWriter, Error> {
             let path = work.documents(index, place.shard);
             let table = TableWriter::create(&path, batch::working_schema(), Packing::Fast)?;
             let read = (index == 0).then_some("read");
             let names = read.into_iter().chain(work.layers()[index].steps.iter().map(|step| step.name()));
             let steps = names.map(FunnelStep::new).collect();
-            Ok(LayerWriter { table, steps, count: Count::default() })
+            let removed = Spool::create(work.removed(index, place.shard), sampling)?;
+            Ok(LayerWriter { table, removed, steps, count: Count::default() })
         };
         let layers = (place.from..work.layers().len()).map(layer).collect::<Result<_, _>>()?;
         Ok(ShardWriter { work, place, layers, signed })
@@ -73,7 +82,8 @@ impl<'a> ShardWriter<'a> {
     /// Adds a batch.
     pub fn take(&mut self, processed: Processed) -> Result<(), Error> {
         for (writer, (batch, changes)) in self.layers.iter_mut().zip(processed.layers) {
-            for (step, (before, after, removed)) in writer.steps.iter_mut().zip(changes) {
+            for (step, (before, after, removed, candidates)) in writer.steps.iter_mut().zip(changes) {
+                writer.removed.write(&step.name, candidates)?;
                 step.add(before, after, removed);
             }
             if batch.num_rows() > 0 {
@@ -90,8 +100,9 @@ impl<'a> ShardWriter<'a> {
     pub fn finish(self, end: End) -> Result<(), Error> {
         let ShardWriter { work, place, layers, signed } = self;
         signed.write(&work.signatures(place.shard))?;
-        for (index, LayerWriter { table, steps, count }) in (place.from..).zip(layers) {
+        for (index, LayerWriter { table, removed, steps, count }) in (place.from..).zip(layers) {
             table.finish()?;
+            removed.finish()?;
             let account = Account {
                 fingerprint: work.layers()[index].fingerprint.clone(),
                 position: end.position,

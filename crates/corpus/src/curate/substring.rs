@@ -235,7 +235,7 @@ struct Hashed {
 impl Hashed {
     fn of(text: &str, with_places: bool) -> Hashed {
         let mut hashed = Hashed { hashes: Vec::with_capacity(text.len()), places: Vec::new() };
-        for word in words(text) {
+        for word in words(text).map(|word| word.text) {
             hashed.hashes.extend_from_slice(&xxh3_64(word.as_bytes()).to_le_bytes());
             if with_places {
                 let from = word.as_ptr().addr() - text.as_ptr().addr();

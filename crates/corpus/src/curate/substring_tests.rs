@@ -55,7 +55,7 @@ fn plainly(texts: &[String], min_words: usize) -> Vec<Vec<String>> {
     let mut first: BTreeMap<Vec<&str>, (usize, usize)> = BTreeMap::new();
     let mut left = Vec::new();
     for (document, text) in texts.iter().enumerate() {
-        let all: Vec<&str> = words(text).collect();
+        let all: Vec<&str> = words(text).map(|word| word.text).collect();
         let mut cut = BTreeSet::new();
         for (at, run) in all.windows(min_words).enumerate() {
             match first.get(run) {
@@ -73,7 +73,7 @@ fn plainly(texts: &[String], min_words: usize) -> Vec<Vec<String>> {
 }
 
 fn words_of(texts: &[String]) -> Vec<Vec<String>> {
-    texts.iter().map(|text| words(text).map(str::to_string).collect()).collect()
+    texts.iter().map(|text| words(text).map(|word| word.text.to_string()).collect()).collect()
 }
 
 proptest! {

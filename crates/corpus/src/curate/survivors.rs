@@ -13,6 +13,7 @@ use super::work::Work;
 use super::{Options, pipeline};
 use crate::Error;
 use crate::read::Flow;
+use crate::settings::RemovedSamples;
 use crate::steps::Step;
 
 /// A batch of documents, and what is left of it.
@@ -27,10 +28,12 @@ pub(super) struct Survivors {
 
 /// Takes all documents of the first pass through the plan's exclusions and `rules`; `then` runs in several threads,
 /// `take` here, in the documents' order.
+#[allow(clippy::too_many_arguments)] // Each is one of the things that documents pass.
 pub(super) fn each<U: Send>(
     work: &Work,
     plan: &Plan,
     rules: &[Box<dyn Step>],
+    sampling: &RemovedSamples,
     task: &dyn Task,
     options: &Options,
     then: impl Fn(Survivors) -> Result<U, Error> + Sync,
@@ -59,8 +62,8 @@ pub(super) fn each<U: Send>(
         Ok(())
     };
     let worked = |(first, before, exclusions): (u32, RecordBatch, Arc<Vec<Box<dyn Step>>>)| {
-        let (staying, mut changes) = apply_all(&exclusions, before.clone())?;
-        let (after, more) = apply_all(rules, staying)?;
+        let (staying, mut changes) = apply_all(&exclusions, sampling, before.clone())?;
+        let (after, more) = apply_all(rules, sampling, staying)?;
         changes.extend(more);
         then(Survivors { first, before, after, changes })
     };

@@ -158,12 +158,17 @@ impl Work {
         self.folder.join(format!("{}-{shard:06}.signatures", self.layers[self.last()].name))
     }
 
+    /// The removed documents of a layer and a shard that may have to be shown.
+    pub fn removed(&self, layer: usize, shard: usize) -> PathBuf {
+        self.folder.join(format!("{}-{shard:06}.removed", self.layers[layer].name))
+    }
+
     fn account_path(&self, layer: usize, shard: usize) -> PathBuf {
         self.folder.join(format!("{}-{shard:06}.json", self.layers[layer].name))
     }
 
     fn files(&self, layer: usize, shard: usize) -> Vec<PathBuf> {
-        let mut files = vec![self.documents(layer, shard)];
+        let mut files = vec![self.documents(layer, shard), self.removed(layer, shard)];
         if layer == self.last() {
             files.push(self.signatures(shard));
         }
@@ -262,7 +267,7 @@ impl Work {
 fn is_ours(name: &str) -> bool {
     let Some((stem, extension)) = name.rsplit_once('.') else { return false };
     let Some((_, number)) = stem.rsplit_once('-') else { return false };
-    matches!(extension, "json" | "parquet" | "signatures" | "run")
+    matches!(extension, "json" | "parquet" | "signatures" | "removed" | "lines" | "run")
         && number.len() >= 6
         && number.bytes().all(|byte| byte.is_ascii_digit())
 }

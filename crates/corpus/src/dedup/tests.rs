@@ -46,7 +46,7 @@ impl Documents {
     }
 
     /// What is found from files of so many documents, with so much memory.
-    fn find(&self, urls: &Url, minhash: &MinHash, shard: usize, memory: u64) -> Found {
+    fn find(&self, urls: &UrlDedup, minhash: &MinHash, shard: usize, memory: u64) -> Found {
         let folder = tempfile::tempdir().unwrap();
         let (bands, rows) = match minhash.enabled {
             true => (minhash.bands as usize, minhash.rows as usize),
@@ -72,7 +72,7 @@ impl Documents {
     }
 
     fn removed(&self, minhash: &MinHash, verdict: Verdict) -> Vec<usize> {
-        let found = self.find(&Url::default(), minhash, 1000, 1 << 30);
+        let found = self.find(&UrlDedup::default(), minhash, 1000, 1 << 30);
         (0..self.0.len()).filter(|&index| found.verdicts[index] == verdict).collect()
     }
 }
@@ -84,7 +84,7 @@ struct Found {
 }
 
 /// The plain version: maps, every band's buckets as lists, and sets as labels.
-fn plainly(documents: &Documents, urls: &Url, minhash: &MinHash) -> Found {
+fn plainly(documents: &Documents, urls: &UrlDedup, minhash: &MinHash) -> Found {
     let documents = &documents.0;
     let mut verdicts = vec![Verdict::Keep; documents.len()];
     let mut labels: Vec<usize> = (0..documents.len()).collect();
@@ -194,7 +194,7 @@ proptest! {
         (by_url, by_date, near) in any::<(bool, bool, bool)>(),
     ) {
         let keep = if by_date { KeepUrl::Last } else { KeepUrl::Longest };
-        let urls = Url { enabled: by_url, keep, tables: false };
+        let urls = UrlDedup { enabled: by_url, keep, tables: false };
         let minhash = MinHash { enabled: near, bands: 3, rows: 2, min_similarity, ..MinHash::default() };
         let plain = plainly(&documents, &urls, &minhash);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -289,14 +289,14 @@ fn the_first_of_a_chain_stays_for_all() {
         documents.push_text(&sign, &current.join(" "));
         current = changed(&mut rng, &current, 5);
     }
-    let found = documents.find(&Url::default(), &settings, 2, 1 << 20);
+    let found = documents.find(&UrlDedup::default(), &settings, 2, 1 << 20);
     assert_eq!(found.verdicts[0], Verdict::Keep);
     assert!(found.verdicts[1..].iter().all(|verdict| *verdict == Verdict::SimilarText));
     assert_eq!(found.clusters, [(0, StandsFor { similar_text: 5, ..StandsFor::default() })]);
     // A document that goes for its address neither stays nor stands for others.
     let mut by_url = documents.clone();
     (by_url.0[0].0.url, by_url.0[5].0.url, by_url.0[5].0.bytes) = (7, 7, 1 << 20);
-    let urls = Url { keep: KeepUrl::Longest, ..Url::default() };
+    let urls = UrlDedup { keep: KeepUrl::Longest, ..UrlDedup::default() };
     let found = by_url.find(&urls, &settings, 2, 1 << 20);
     assert_eq!(found.verdicts[..2], [Verdict::SameUrl, Verdict::Keep]);
     assert_eq!(found.clusters, [(1, StandsFor { same_url: 1, similar_text: 4, ..StandsFor::default() })]);
@@ -326,7 +326,7 @@ fn a_request_to_stop_ends_it() {
     signed.push(documents.0[0].0, &documents.0[0].1);
     signed.write(&path).unwrap();
     let mut signatures = Signatures::open(vec![path]).unwrap();
-    let (urls, minhash) = (Url::default(), MinHash::default());
+    let (urls, minhash) = (UrlDedup::default(), MinHash::default());
     let mut steps = 0;
     let stopped = find(&mut signatures, &urls, &minhash, folder.path(), 1 << 20, || {
         steps += 1;

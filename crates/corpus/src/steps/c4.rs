@@ -1,8 +1,9 @@
 //! The rules of C4 (Raffel et al. 2020, section 2.2, and its published code) for web pages: some lines go, then
 //! some pages. The rule on terminal punctuation is left out, as in FineWeb; the list of bad words too.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use arrow_array::RecordBatch;
 use arrow_array::builder::StringBuilder;
 
@@ -18,12 +19,27 @@ const NAME: &str = "c4";
 const POLICY_PHRASES: [&str; 6] =
     ["terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies"];
 
+/// The phrases that lines are searched for, in any case of ASCII: filler, JavaScript, then those about policies.
+static PHRASES: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let phrases = ["lorem ipsum", "javascript"].into_iter().chain(POLICY_PHRASES);
+    let built =
+        AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(phrases);
+    built.expect("eight short phrases fit any automaton")
+});
+const LOREM_IPSUM: usize = 0;
+const JAVASCRIPT: usize = 1;
+
 /// The step.
 pub struct Rules(pub C4);
 
 impl Step for Rules {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn paper(&self, reason: &str) -> &'static str {
+        let _ = reason;
+        "C4: Raffel et al. 2020, section 2.2"
     }
 
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
@@ -80,6 +96,8 @@ impl Rules {
         };
         let mut kept = String::with_capacity(text.len());
         let (mut sentences, mut refused) = (0, None);
+        // Most pages have none of these, so their lines need not be searched.
+        let (phrases, brackets) = (PHRASES.is_match(text), text.contains('{'));
         for (line, prose) in markdown::lines(kind, text) {
             if line.trim().is_empty() {
                 // Blank lines part paragraphs; C4 has none, FineWeb's extractor neither, but they cost nothing.
@@ -93,26 +111,40 @@ impl Rules {
                 kept.push('\n');
                 continue;
             }
-            if words(line).any(|word| word.chars().count() as u64 > settings.max_word_length) {
+            let (mut count, mut longest) = (0u64, 0u64);
+            for word in words(line) {
+                count += 1;
+                longest = longest.max(u64::from(word.characters));
+            }
+            if longest > settings.max_word_length {
                 drop_line("lines_with_a_very_long_word");
                 continue;
             }
-            if (words(line).count() as u64) < settings.min_words_per_line {
+            if count < settings.min_words_per_line {
                 drop_line("lines_with_few_words");
                 continue;
             }
-            let lower = line.to_lowercase();
-            if settings.remove_lorem_ipsum && lower.contains("lorem ipsum") {
+            let (mut lorem_ipsum, mut javascript, mut policy) = (false, false, false);
+            if phrases {
+                for found in PHRASES.find_overlapping_iter(line) {
+                    match found.pattern().as_usize() {
+                        LOREM_IPSUM => lorem_ipsum = true,
+                        JAVASCRIPT => javascript = true,
+                        _ => policy = true,
+                    }
+                }
+            }
+            if settings.remove_lorem_ipsum && lorem_ipsum {
                 refused = refused.or(Some("lorem_ipsum"));
             }
-            if settings.drop_javascript_lines && lower.contains("javascript") {
+            if settings.drop_javascript_lines && javascript {
                 drop_line("lines_about_javascript");
                 continue;
             }
-            if settings.remove_curly_bracket && line.contains('{') {
+            if settings.remove_curly_bracket && brackets && line.contains('{') {
                 refused = refused.or(Some("curly_bracket"));
             }
-            if settings.drop_policy_lines && POLICY_PHRASES.iter().any(|phrase| lower.contains(phrase)) {
+            if settings.drop_policy_lines && policy {
                 drop_line("lines_about_policies");
                 continue;
             }
@@ -135,17 +167,55 @@ impl Rules {
 /// Sentences of a line: marks that end one, where a space, a closing quotation or bracket or the line's end
 /// follows; a line without any is one sentence.
 fn count_sentences(line: &str) -> u64 {
+    let line = line.trim();
+    let bytes = line.as_bytes();
     let mut count = 0;
-    let mut characters = line.trim().chars().peekable();
-    while let Some(character) = characters.next() {
-        let ends = match character {
-            '.' | '!' | '?' | '…' => {
-                characters.peek().is_none_or(|next| next.is_whitespace() || "\"'”’)]»".contains(*next))
-            }
-            '。' | '！' | '？' | '।' | '؟' => true,
+    for (at, &byte) in bytes.iter().enumerate() {
+        // The first bytes of … 。 ！ ？ । ؟ in UTF-8.
+        let ends = match byte {
+            b'.' | b'!' | b'?' => match bytes.get(at + 1) {
+                None => true,
+                Some(next) if next.is_ascii() => b" \t\r\x0b\x0c\"')]".contains(next),
+                Some(_) => closes(&line[at + 1..]),
+            },
+            0xE2 if bytes[at..].starts_with("…".as_bytes()) => closes(&line[at + "…".len()..]),
+            0xE3 | 0xEF | 0xE0 | 0xD8 => line[at..].starts_with(['。', '！', '？', '।', '؟']),
             _ => false,
         };
         count += u64::from(ends);
     }
     count.max(1)
+}
+
+/// Whether what follows a mark lets it end a sentence.
+fn closes(rest: &str) -> bool {
+    rest.chars().next().is_none_or(|next| next.is_whitespace() || "\"'”’)]»".contains(next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By characters, without a thought for speed.
+    fn plain(line: &str) -> u64 {
+        let mut count = 0;
+        let mut characters = line.trim().chars().peekable();
+        while let Some(character) = characters.next() {
+            count += u64::from(match character {
+                '.' | '!' | '?' | '…' => {
+                    characters.peek().is_none_or(|next| next.is_whitespace() || "\"'”’)]»".contains(*next))
+                }
+                '。' | '！' | '？' | '।' | '؟' => true,
+                _ => false,
+            });
+        }
+        count.max(1)
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sentences_are_counted_as_in_the_plain_way(line in "[a .!?…。？।؟”)»\u{a0}\u{2003}é\"]{0,24}") {
+            proptest::prop_assert_eq!(count_sentences(&line), plain(&line));
+        }
+    }
 }

@@ -18,6 +18,20 @@ impl Step for Rules {
         "code"
     }
 
+    fn paper(&self, reason: &str) -> &'static str {
+        match reason {
+            "line_too_long" | "mean_line_too_long" | "too_few_alphanumerics" | "generated" => {
+                "Codex: Chen et al. 2021, section 3.1; The Stack: Kocetkov et al. 2022, section 3"
+            }
+            "too_large" => "The Stack: Kocetkov et al. 2022, section 3",
+            "xml_in_disguise" | "too_few_letters" | "data_too_few_letters" | "data_too_large" => {
+                "StarCoder: Li et al. 2023, section 3.1"
+            }
+            "encoded_data" => "StarCoder2: Lozhkov et al. 2024, section 2",
+            _ => "",
+        }
+    }
+
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
         super::judge(batch, self.name(), |row| match row.kind.class {
             Class::Code | Class::Data => verdict(row, &self.0),

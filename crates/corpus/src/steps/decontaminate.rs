@@ -79,6 +79,11 @@ impl Step for Decontaminate {
         "decontaminate"
     }
 
+    fn paper(&self, reason: &str) -> &'static str {
+        let _ = reason;
+        "GPT-3: Brown et al. 2020, appendix C"
+    }
+
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
         super::judge(batch, self.name(), |row| self.overlap(row.text).map_or(Verdict::Keep, Verdict::Remove))
     }

@@ -26,6 +26,13 @@ impl Step for Exclude {
         self.name
     }
 
+    fn paper(&self, reason: &str) -> &'static str {
+        match reason {
+            "similar_text" => "MinHash: Broder 1997; FineWeb: Penedo et al. 2024, section 3.4",
+            _ => "",
+        }
+    }
+
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
         super::judge(batch, self.name, |row| match self.reasons.get(&row.ordinal) {
             Some(reason) => Verdict::Remove(reason),

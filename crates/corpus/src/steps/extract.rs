@@ -11,7 +11,7 @@ use super::{Removed, Step};
 use crate::batch::{self, Rows};
 use crate::{Error, extract, kind};
 
-const NAME: &str = "extract";
+pub(crate) const NAME: &str = "extract";
 
 /// The step.
 pub struct Extract;

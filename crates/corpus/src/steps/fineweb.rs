@@ -22,6 +22,11 @@ impl Step for Rules {
         "fineweb"
     }
 
+    fn paper(&self, reason: &str) -> &'static str {
+        let _ = reason;
+        "FineWeb: Penedo et al. 2024, section 3.6"
+    }
+
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
         super::judge(batch, self.name(), |row| match row.kind.class {
             Class::Code | Class::Data | Class::Documentation => Verdict::Keep,
@@ -49,7 +54,7 @@ pub fn measures(row: Row, settings: &FineWeb) -> Vec<Measure> {
     for line in trimmed().chain([""]) {
         if !line.trim_start().is_empty() {
             characters += line.chars().count() as u64;
-            sentences |= [". ", "! ", "? ", "。"].iter().any(|end| line.contains(end));
+            sentences |= plain && [". ", "! ", "? ", "。"].iter().any(|end| line.contains(end));
             last = line.chars().next_back();
             if wrapped {
                 continue;
@@ -71,7 +76,7 @@ pub fn measures(row: Row, settings: &FineWeb) -> Vec<Measure> {
     } else {
         row.text.trim_end().matches('\n').count() as f64
     };
-    let bytes = (row.text.len() as f64 - newlines).max(1.0);
+    let whole = (row.text.chars().count() as f64 - newlines).max(1.0);
     let words = words(row.text).count().max(1) as f64;
     let fraction = |part: u64| if lines == 0 { 0.0 } else { part as f64 / lines as f64 };
     vec![
@@ -87,7 +92,7 @@ pub fn measures(row: Row, settings: &FineWeb) -> Vec<Measure> {
         },
         Measure {
             rule: "duplicate_line_characters",
-            value: repeated.bytes as f64 / bytes,
+            value: repeated.characters as f64 / whole,
             bound: Bound::FractionAtMost(settings.max_duplicate_line_character_fraction),
         },
         Measure {
@@ -129,5 +134,15 @@ fn ends_a_line(last: char) -> bool {
             | '။'
             | '་'
             | '།'
+            | '｡'
+            | '‼'
+            | '‽'
+            | '⁇'
+            | '⁈'
+            | '⁉'
+            | '៕'
+            | '᠃'
+            | '᠉'
+            | '᙮'
     )
 }

@@ -6,14 +6,36 @@ use arrow_array::RecordBatch;
 
 use super::markdown::{self, is_mark};
 use super::measure::{self, Bound, Measure};
-use super::words::{is_unspaced, words};
+use super::words::{DIGIT, DOT, LETTER, UNSPACED, WIDE, words};
 use super::{Removed, Step, Verdict};
 use crate::Error;
 use crate::batch::Row;
 use crate::kind::{self, Class};
 use crate::settings::GopherQuality;
 
-const STOP_WORDS: [&str; 8] = ["the", "be", "to", "of", "and", "that", "have", "with"];
+/// Which of the paper's eight stop words a word is, as one bit, or none. Punctuation around it and its case do not count.
+fn stop_word(word: &str) -> u8 {
+    // The longest with a few marks around it; most words end here.
+    if word.len() > 12 {
+        return 0;
+    }
+    let bare = word.trim_matches(|c: char| !c.is_alphanumeric()).as_bytes();
+    let mut lower = [0; 4];
+    let Some(lower) = lower.get_mut(..bare.len()) else { return 0 };
+    lower.copy_from_slice(bare);
+    lower.make_ascii_lowercase();
+    match &*lower {
+        b"the" => 1,
+        b"be" => 2,
+        b"to" => 4,
+        b"of" => 8,
+        b"and" => 16,
+        b"that" => 32,
+        b"have" => 64,
+        b"with" => 128,
+        _ => 0,
+    }
+}
 
 /// The step.
 pub struct Quality(pub GopherQuality);
@@ -21,6 +43,11 @@ pub struct Quality(pub GopherQuality);
 impl Step for Quality {
     fn name(&self) -> &'static str {
         "gopher_quality"
+    }
+
+    fn paper(&self, reason: &str) -> &'static str {
+        let _ = reason;
+        "Gopher: Rae et al. 2021, section A1.1"
     }
 
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
@@ -36,36 +63,27 @@ pub fn measures(row: Row, settings: &GopherQuality) -> Vec<Measure> {
     let (mut all, mut alphabetic, mut real, mut real_characters) = (0u64, 0u64, 0u64, 0u64);
     let (mut ellipses, mut unspaced, mut addresses) = (0u64, 0u64, 0u64);
     let documentation = row.kind.class == Class::Documentation;
-    let mut stop_words = [false; STOP_WORDS.len()];
+    let mut stop_words = 0u8;
     let extracted = row.kind == kind::HTML;
     for word in words(row.text) {
-        if extracted && is_mark(word) {
+        if extracted && is_mark(word.text) {
             continue;
         }
         all += 1;
-        let (mut letters, mut letters_or_digits, mut characters) = (false, false, 0);
-        for character in word.chars() {
-            characters += 1;
-            letters |= character.is_alphabetic();
-            letters_or_digits |= character.is_alphanumeric();
-            unspaced += u64::from(is_unspaced(character));
-        }
-        alphabetic += u64::from(letters);
-        if letters_or_digits {
+        alphabetic += u64::from(word.has(LETTER));
+        unspaced += u64::from(word.has(UNSPACED));
+        if word.has(LETTER | DIGIT) {
             real += 1;
-            if documentation && word.contains("://") {
+            if documentation && word.text.contains("://") {
                 addresses += 1;
             } else {
-                real_characters += characters;
+                real_characters += u64::from(word.characters);
             }
         }
-        ellipses += word.matches("...").count() as u64 + word.matches('…').count() as u64;
-        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
-        if bare.len() <= 4
-            && let Some(found) = STOP_WORDS.iter().position(|stop| bare.eq_ignore_ascii_case(stop))
-        {
-            stop_words[found] = true;
+        if word.has(DOT | WIDE) && word.text.len() >= 3 {
+            ellipses += (word.text.matches("...").count() + word.text.matches('…').count()) as u64;
         }
+        stop_words |= stop_word(word.text);
     }
     let (mut lines, mut bullets, mut trailing) = (0u64, 0u64, 0u64);
     for line in row.text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -87,12 +105,13 @@ pub fn measures(row: Row, settings: &GopherQuality) -> Vec<Measure> {
     }
     let symbols = settings.max_symbol_to_word_ratio;
     if !documentation {
+        let hashes_in = |text: &str| text.bytes().filter(|&byte| byte == b'#').count() as u64;
         let headings = |(line, prose): &(&str, bool)| *prose || !line.starts_with('#');
-        let hashes: usize = markdown::lines(row.kind, row.text)
-            .filter(headings)
-            .map(|(line, _)| line.matches('#').count())
-            .sum();
-        let hashes = hashes as u64;
+        let hashes = if extracted {
+            markdown::lines(row.kind, row.text).filter(headings).map(|(line, _)| hashes_in(line)).sum()
+        } else {
+            hashes_in(row.text)
+        };
         measures.push(measure("too_many_hash_signs", fraction(hashes, all), Bound::FractionAtMost(symbols)));
     }
     measures.push(measure("too_many_ellipses", fraction(ellipses, all), Bound::FractionAtMost(symbols)));
@@ -112,10 +131,9 @@ pub fn measures(row: Row, settings: &GopherQuality) -> Vec<Measure> {
         Bound::FractionAtLeast(settings.min_alphabetic_word_fraction),
     ));
     if row.language == Some("en") {
-        let found = stop_words.iter().filter(|&&found| found).count();
         measures.push(measure(
             "too_few_stop_words",
-            found as f64,
+            f64::from(stop_words.count_ones()),
             Bound::AtLeast(settings.min_stop_words as f64),
         ));
     }

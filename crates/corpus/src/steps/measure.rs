@@ -40,6 +40,16 @@ impl Measure {
         }
     }
 
+    /// The bound's number.
+    pub fn limit(&self) -> f64 {
+        match self.bound {
+            Bound::FractionAtMost(limit)
+            | Bound::AtMost(limit)
+            | Bound::FractionAtLeast(limit)
+            | Bound::AtLeast(limit) => limit,
+        }
+    }
+
     /// How far from its bound a passing fraction lies, 0 to 1; nothing for counts and lengths.
     pub fn margin(&self) -> Option<f64> {
         let margin = match self.bound {
@@ -58,7 +68,7 @@ pub(super) fn verdict(measures: impl IntoIterator<Item = Measure>) -> Verdict {
     let mut least: Option<f64> = None;
     for measure in measures {
         if !measure.passes() {
-            return Verdict::Remove(measure.rule);
+            return Verdict::RemoveMeasured(measure);
         }
         if let Some(margin) = measure.margin() {
             least = Some(least.map_or(margin, |least| least.min(margin)));

@@ -6,16 +6,22 @@
 pub mod c4;
 pub mod code;
 pub mod decontaminate;
+pub mod dirty_words;
 pub mod exclude;
 pub mod extract;
 pub mod fineweb;
 pub mod gopher_quality;
 pub mod gopher_repetition;
 pub mod language;
+pub mod line_dedup;
+mod lists;
 mod markdown;
 pub mod measure;
+pub mod nsfw;
 pub mod scrub;
 pub mod sign;
+pub mod token_distribution;
+pub mod url;
 pub(crate) mod words;
 
 use std::collections::BTreeMap;
@@ -30,6 +36,12 @@ use crate::{Error, Settings};
 pub trait Step: Send + Sync {
     /// The name that the funnel shows.
     fn name(&self) -> &'static str;
+
+    /// The paper and section that the rule behind a reason follows; empty where there is none.
+    fn paper(&self, reason: &str) -> &'static str {
+        let _ = reason;
+        ""
+    }
 
     /// Takes a batch of at least the columns of [`batch::working_schema`]; returns the rows that stay, changed
     /// or not, and the account of those that do not.
@@ -48,6 +60,21 @@ pub struct Removed {
     pub samples: Vec<Sample>,
     /// Changes made inside documents that stay, by what was changed.
     pub edits: BTreeMap<String, u64>,
+    /// Every removed document of the batch, in order; not merged over batches.
+    pub rows: Vec<RemovedRow>,
+}
+
+/// Why one document was removed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemovedRow {
+    /// Its ordinal.
+    pub ordinal: u64,
+    /// The reason, as it is counted.
+    pub reason: String,
+    /// What the rule measured and the bound that it breaks, where the rule measures.
+    pub value: Option<(f64, f64)>,
+    /// What was removed where that is a part of a document that stays; such a row is none in the account.
+    pub part: Option<String>,
 }
 
 /// A removed document, in short.
@@ -67,6 +94,12 @@ const SAMPLES_PER_REASON: u64 = 3;
 impl Removed {
     /// Counts a removed document.
     pub fn count(&mut self, reason: &str, row: Row) {
+        self.count_measured(reason, row, None);
+    }
+
+    /// Counts a removed document with what was measured and the bound that it breaks.
+    pub fn count_measured(&mut self, reason: &str, row: Row, value: Option<(f64, f64)>) {
+        self.rows.push(RemovedRow { ordinal: row.ordinal, reason: reason.to_string(), value, part: None });
         let count = self.reasons.entry(reason.to_string()).or_default();
         *count += 1;
         if *count <= SAMPLES_PER_REASON {
@@ -100,9 +133,16 @@ impl Removed {
 
 /// The steps that look at one document at a time, in the order in which curation applies them. Cheap steps and
 /// those that remove much come first; the scrub comes after the filters, so that placeholders cannot sway them.
-pub fn per_document(settings: &Settings, evaluation_texts: &[String]) -> Vec<Box<dyn Step>> {
-    let mut steps: Vec<Box<dyn Step>> =
-        vec![Box::new(extract::Extract), Box::new(language::DetectLanguage::new(&settings.language))];
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::List`] when a list that the settings name cannot be read.
+pub fn per_document(settings: &Settings, evaluation_texts: &[String]) -> Result<Vec<Box<dyn Step>>, Error> {
+    let mut steps: Vec<Box<dyn Step>> = Vec::new();
+    if settings.url.enabled {
+        steps.push(Box::new(url::Rules::new(&settings.url)?));
+    }
+    steps.push(Box::new(extract::Extract));
+    steps.push(Box::new(language::DetectLanguage::new(&settings.language)));
     if settings.gopher_quality.enabled {
         steps.push(Box::new(gopher_quality::Quality(settings.gopher_quality.clone())));
     }
@@ -115,6 +155,12 @@ pub fn per_document(settings: &Settings, evaluation_texts: &[String]) -> Vec<Box
     if settings.fineweb.enabled {
         steps.push(Box::new(fineweb::Rules(settings.fineweb.clone())));
     }
+    if settings.dirty_words.enabled {
+        steps.push(Box::new(dirty_words::DirtyWords::new(&settings.dirty_words)?));
+    }
+    if settings.nsfw.enabled {
+        steps.push(Box::new(nsfw::Nsfw(settings.nsfw.clone())));
+    }
     if settings.code.enabled {
         steps.push(Box::new(code::Rules(settings.code.clone())));
     }
@@ -123,7 +169,7 @@ pub fn per_document(settings: &Settings, evaluation_texts: &[String]) -> Vec<Box
         steps.push(Box::new(decontaminate::Decontaminate::new(&settings.decontaminate, evaluation_texts)));
     }
     steps.push(Box::new(sign::Sign::new(&settings.minhash)));
-    steps
+    Ok(steps)
 }
 
 /// What a judging step says about one document.
@@ -134,13 +180,15 @@ enum Verdict {
     KeepAtMost(f64),
     /// It goes, for this reason.
     Remove(&'static str),
+    /// It goes, because it breaks this bound.
+    RemoveMeasured(measure::Measure),
 }
 
 /// Applies a judgement to each row; the quality column takes the least margin seen (see [`measure`]).
 fn judge(
     batch: RecordBatch,
     step: &'static str,
-    verdict: impl Fn(Row) -> Verdict,
+    mut verdict: impl FnMut(Row) -> Verdict,
 ) -> Result<(RecordBatch, Removed), Error> {
     let mut removed = Removed::default();
     let mut keep = Vec::with_capacity(batch.num_rows());
@@ -156,6 +204,10 @@ fn judge(
             Verdict::Remove(reason) => {
                 keep.push(false);
                 removed.count(reason, row);
+            }
+            Verdict::RemoveMeasured(measure) => {
+                keep.push(false);
+                removed.count_measured(measure.rule, row, Some((measure.value, measure.limit())));
             }
         }
         quality.push(row_quality);

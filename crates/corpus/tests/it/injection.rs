@@ -24,7 +24,7 @@ fn only_duplicates() -> Settings {
     settings.c4.enabled = false;
     settings.fineweb.enabled = false;
     settings.held_out.fraction = 0.0;
-    settings.url.enabled = false;
+    settings.url_dedup.enabled = false;
     settings.minhash.enabled = false;
     settings
 }
@@ -118,7 +118,7 @@ fn injected_texts_and_addresses_are_found_and_nothing_else() {
         injected.insert(lines.push(&words(&mut rng, WORDS).join(" "), Some(&url)));
     }
     let mut settings = only_duplicates();
-    (settings.url.enabled, settings.url.tables) = (true, true);
+    (settings.url_dedup.enabled, settings.url_dedup.tables) = (true, true);
     let (found, others) = lines.removed(&settings, &injected);
     println!("url: recall {found} of {INJECTED}, wrongly removed {others} of {ORIGINALS}");
     assert_eq!((found, others), (INJECTED, 0));

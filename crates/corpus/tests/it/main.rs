@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use corpus::{Error, Funnel, Settings, Source, Split, curate, documents, indexed, pack, registry};
+use corpus::{
+    Error, Funnel, RemovedDocument, Settings, Source, Split, curate, documents, indexed, pack, registry,
+};
 use ledger::progress::Silent;
 use ledger::seed::{Rng, Seed};
 
@@ -111,11 +113,18 @@ impl Corpus {
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
-        .collect()
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.path().is_dir() {
+            found.extend(
+                files(&entry.path()).into_iter().map(|(file, bytes)| (format!("{name}/{file}"), bytes)),
+            );
+        } else {
+            found.insert(name, std::fs::read(entry.path()).unwrap());
+        }
+    }
+    found
 }
 
 #[test]
@@ -163,11 +172,25 @@ fn a_corpus_of_every_format_is_curated() {
     assert!(code.quality.is_some_and(|quality| (0.0..=1.0).contains(&quality)));
     let line = all.iter().find(|document| document.source.ends_with(":line 3")).unwrap();
     assert_eq!((line.lang.as_deref(), line.url.as_deref()), (Some("en"), Some("http://x/")));
-    let names: Vec<String> = files(&out).into_keys().collect();
-    assert_eq!(
-        names,
-        ["clusters.jsonl", "funnel.json", "heldout-00000.parquet", "skipped.jsonl", "train-00000.parquet"]
-    );
+    let removed =
+        ["exact_duplicates", "gopher_quality", "near_duplicates"].map(|step| format!("removed/{step}.jsonl"));
+    let [exact, quality, near] = removed.each_ref().map(String::as_str);
+    let names = [
+        "clusters.jsonl",
+        "funnel.json",
+        "heldout-00000.parquet",
+        exact,
+        quality,
+        near,
+        "skipped.jsonl",
+        "train-00000.parquet",
+    ];
+    assert_eq!(files(&out).keys().map(String::as_str).collect::<Vec<_>>(), names);
+    let short: RemovedDocument = serde_json::from_slice(&files(&out)[quality]).unwrap();
+    assert_eq!((short.reason.as_str(), short.text.as_deref()), ("too_few_words", Some("Too short.\n")));
+    assert_eq!((short.value, short.limit), (Some(2.0), Some(50.0)));
+    assert!(short.paper.starts_with("Gopher") && short.source.ends_with("short.txt"));
+    assert_eq!(step("gopher_quality").papers["too_few_words"], short.paper);
     let clusters = String::from_utf8(files(&out)["clusters.jsonl"].clone()).unwrap();
     let clusters: Vec<serde_json::Value> =
         clusters.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -378,4 +401,83 @@ fn documents_are_packed_for_training() {
         assert_eq!(&tokenizer.decode(&tokens[1..tokens.len() - 1]), text);
     }
     assert!(dataset.greatest_token().unwrap() < 800);
+}
+
+#[test]
+fn rules_over_the_whole_corpus_are_applied_and_accounted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rng = Seed(9).stream("corpus", 0);
+    let notice = "This site uses biscuits to make it better for everybody who reads the pages of it.";
+    let (mut lines, mut bodies) = (String::new(), Vec::new());
+    for i in 0..12 {
+        let body = prose(&mut rng, 12);
+        // Seven documents have the one line, six the other.
+        let notice = if i < 7 { notice } else { "" };
+        let other = if i >= 6 { "Read the other pages of this author too, which are many." } else { "" };
+        let text = format!("{notice}\n\n{}\n\n{other}\n", body.trim());
+        let url = if i == 11 { "https://bad.example/page" } else { "https://good.example/page" };
+        lines.push_str(&format!("{}\n", serde_json::json!({ "text": text, "url": url })));
+        bodies.push(body);
+    }
+    // Words that nobody else has, English nonetheless.
+    let others: Vec<&str> = "quantum lattice enzyme protein voltage membrane polymer spectrum neutron plasma catalyst \
+        isotope photon reactor synthesis molecule electron magnetic crystal diffraction oxidation solvent kinetic \
+        thermal entropy viscosity laminar turbulent gradient tensor matrix eigenvalue boundary parameter coefficient"
+        .split_whitespace()
+        .collect();
+    let strange: Vec<&str> = (0..300).map(|_| others[rng.below(others.len() as u64) as usize]).collect();
+    let strange = strange
+        .chunks(12)
+        .map(|words| format!("It was with the {}.", words.join(" ")))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let strange = serde_json::json!({ "text": strange, "url": "https://good.example/strange" });
+    lines.push_str(&format!("{strange}\n"));
+    let input = folder.path().join("pages.jsonl");
+    std::fs::write(&input, lines).unwrap();
+    let list = folder.path().join("domains");
+    std::fs::write(&list, "bad.example\n").unwrap();
+
+    let mut settings = Settings::default();
+    settings.url.domain_files = vec![list.to_str().unwrap().into()];
+    settings.token_distribution.min_language_tokens = 500;
+    settings.token_distribution.max_divergence = 1.0;
+    settings.gopher_quality.enabled = false;
+    settings.gopher_repetition.enabled = false;
+    settings.fineweb.enabled = false;
+    assert_eq!(settings.files(), [list.to_str().unwrap()]);
+    let out = folder.path().join("out");
+    let source = Source::parse(input.to_str().unwrap()).unwrap();
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let funnel = pool
+            .install(|| curate(&settings, std::slice::from_ref(&source), &[], &out, Seed(1), &Silent))
+            .unwrap();
+        (funnel, files(&out))
+    };
+    let (funnel, made) = run(1);
+    let step = |name: &str| funnel.steps.iter().find(|step| step.name == name).unwrap();
+    assert_eq!(step("url").removed, BTreeMap::from([("blocked_domain".to_string(), 1)]));
+    assert_eq!(step("line_dedup").edits, BTreeMap::from([("frequent_lines".to_string(), 7)]));
+    let outliers = BTreeMap::from([("outlier".to_string(), 1)]);
+    assert_eq!(step("token_distribution").removed, outliers, "{:?}", funnel.languages);
+    let removed = |step: &str| -> Vec<RemovedDocument> {
+        let text = String::from_utf8(made[&format!("removed/{step}.jsonl")].clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    assert_eq!(removed("url")[0].url.as_deref(), Some("https://bad.example/page"));
+    assert_eq!(removed("line_dedup").len(), 7);
+    assert_eq!(removed("line_dedup")[0].part.as_deref(), Some(notice));
+    let outlier = &removed("token_distribution")[0];
+    assert!(outlier.value > outlier.limit && outlier.url.as_deref() == Some("https://good.example/strange"));
+    let texts: Vec<String> = [Split::Train, Split::HeldOut]
+        .into_iter()
+        .flat_map(|split| documents(&out, split).unwrap())
+        .map(|document| document.unwrap().text)
+        .collect();
+    assert_eq!(texts.len(), 11);
+    assert!(texts.iter().all(|text| !text.contains("biscuits")));
+    assert_eq!(texts.iter().filter(|text| text.contains("this author")).count(), 5);
+    assert!(bodies[..11].iter().all(|body| texts.iter().any(|text| text.contains(body.trim()))));
+    assert_eq!(run(2).1, made);
 }

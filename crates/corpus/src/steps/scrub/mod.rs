@@ -1,49 +1,75 @@
-//! Replaces personal data and secrets by placeholders, as StarCoder does (Li et al. 2023, section 4): mail
-//! addresses, public IP addresses, private keys, cloud keys and tokens. It removes no document, and it finds
-//! what has a recognisable form, not names, addresses or passwords in prose.
+//! Replaces personal data and secrets by placeholders, as StarCoder (Li et al. 2023, section 4) and Dolma (Soldaini et al.
+//! 2024, section 5.3) do: mail addresses, public IP addresses, private keys, cloud keys and tokens; in texts that are no code
+//! or data also telephone numbers, payment cards, bank accounts and personal numbers of states. It removes no document, and
+//! it finds what has a recognisable form, not names, addresses or passwords in prose.
+
+mod ids;
+mod numbers;
+mod phone;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
 
+use aho_corasick::AhoCorasick;
 use arrow_array::RecordBatch;
 use arrow_array::builder::StringBuilder;
-use regex::{Captures, Regex};
+use regex::Regex;
 
 use super::{Removed, Step};
 use crate::Error;
 use crate::batch::{self, Rows};
+use crate::kind::Class;
 use crate::settings;
 
 const NAME: &str = "scrub";
 
-/// A form of personal data or secret: its name in the funnel, its pattern, what replaces it, and a second look
-/// at each match.
+/// A form of secret or address with a pattern: its name in the funnel, how its matches begin or what they contain, what
+/// replaces it, and a second look at each match.
 struct Form {
     name: &'static str,
+    marks: &'static [&'static str],
     pattern: Regex,
     placeholder: &'static str,
     accept: fn(whole: &str, found: &str, at: usize) -> bool,
 }
 
+/// Something to be replaced.
+#[derive(Debug, Clone, PartialEq)]
+struct Finding {
+    range: Range<usize>,
+    name: &'static str,
+    placeholder: &'static str,
+}
+
 /// The step.
 pub struct Scrub {
     forms: Vec<Form>,
+    /// All marks of all forms, and the form of each: a text that has none of a form's is not searched for it.
+    marks: AhoCorasick,
+    form_of_mark: Vec<usize>,
+    settings: settings::Scrub,
 }
 
 const EMAIL: &str = "<EMAIL>";
 const IP_ADDRESS: &str = "<IP_ADDRESS>";
 const KEY: &str = "<KEY>";
 
+/// Groups of hexadecimal digits and colons; matched against runs of those alone.
+static IPV6: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)[0-9a-f]{1,4}(?:::?[0-9a-f]{1,4}){2,7}(?:::)?").expect("a constant, tried by the tests")
+});
+
 impl Scrub {
     /// The step with these settings.
     pub fn new(settings: &settings::Scrub) -> Scrub {
         let mut forms = Vec::new();
-        let mut add = |wanted: bool, name, placeholder, pattern: &str, accept| {
+        let mut add = |wanted: bool, name, placeholder, marks, pattern: &str, accept| {
             if wanted {
                 let pattern = Regex::new(pattern).expect("the patterns are constants, tried by the tests");
-                forms.push(Form { name, pattern, placeholder, accept });
+                forms.push(Form { name, marks, pattern, placeholder, accept });
             }
         };
         let any = |_: &str, _: &str, _: usize| true;
@@ -52,29 +78,32 @@ impl Scrub {
             secrets,
             "private_keys",
             KEY,
+            &["-----BEGIN "],
             r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----[^-]{32,}(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----)?",
             any,
         );
-        add(secrets, "aws_keys", KEY, r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b", is_random);
-        add(secrets, "google_keys", KEY, r"\bAIza[0-9A-Za-z_-]{35}", is_random);
+        add(secrets, "aws_keys", KEY, &["AKIA", "ASIA"], r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b", is_random);
+        add(secrets, "google_keys", KEY, &["AIza"], r"\bAIza[0-9A-Za-z_-]{35}", is_random);
         add(
             secrets,
             "github_tokens",
             KEY,
+            &["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"],
             r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})",
             is_random,
         );
-        add(secrets, "gitlab_tokens", KEY, r"\bglpat-[A-Za-z0-9_-]{20,}", is_random);
-        add(secrets, "slack_tokens", KEY, r"\bxox[abeoprs]-[0-9A-Za-z-]{20,}", is_random);
-        add(secrets, "stripe_keys", KEY, r"\b[rs]k_live_[0-9A-Za-z]{20,}", is_random);
-        add(secrets, "openai_keys", KEY, r"\bsk-[A-Za-z0-9_-]{32,}", is_random);
-        add(secrets, "hugging_face_tokens", KEY, r"\bhf_[A-Za-z]{34}\b", is_random);
-        add(secrets, "npm_tokens", KEY, r"\bnpm_[A-Za-z0-9]{36}\b", is_random);
-        add(secrets, "crates_io_tokens", KEY, r"\bcio[A-Za-z0-9]{32}\b", is_random);
+        add(secrets, "gitlab_tokens", KEY, &["glpat-"], r"\bglpat-[A-Za-z0-9_-]{20,}", is_random);
+        add(secrets, "slack_tokens", KEY, &["xox"], r"\bxox[abeoprs]-[0-9A-Za-z-]{20,}", is_random);
+        add(secrets, "stripe_keys", KEY, &["k_live_"], r"\b[rs]k_live_[0-9A-Za-z]{20,}", is_random);
+        add(secrets, "openai_keys", KEY, &["sk-"], r"\bsk-[A-Za-z0-9_-]{32,}", is_random);
+        add(secrets, "hugging_face_tokens", KEY, &["hf_"], r"\bhf_[A-Za-z]{34}\b", is_random);
+        add(secrets, "npm_tokens", KEY, &["npm_"], r"\bnpm_[A-Za-z0-9]{36}\b", is_random);
+        add(secrets, "crates_io_tokens", KEY, &["cio"], r"\bcio[A-Za-z0-9]{32}\b", is_random);
         add(
             secrets,
             "json_web_tokens",
             KEY,
+            &["eyJ"],
             r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
             any,
         );
@@ -82,42 +111,89 @@ impl Scrub {
             settings.emails,
             "emails",
             EMAIL,
+            &["@"],
             r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9](?:[A-Za-z0-9-]*\.)+[A-Za-z]{2,}",
             is_personal_email,
         );
-        add(settings.ip_addresses, "ip_addresses", IP_ADDRESS, r"\d{1,3}(?:\.\d{1,3}){3}", is_public_ipv4);
-        add(
-            settings.ip_addresses,
-            "ip_addresses",
-            IP_ADDRESS,
-            r"(?i)[0-9a-f]{1,4}(?:::?[0-9a-f]{1,4}){2,7}(?:::)?",
-            is_public_ipv6,
-        );
-        Scrub { forms }
+        let (mut marks, mut form_of_mark): (Vec<&str>, Vec<usize>) = (Vec::new(), Vec::new());
+        for (index, form) in forms.iter().enumerate() {
+            marks.extend(form.marks);
+            form_of_mark.extend(form.marks.iter().map(|_| index));
+        }
+        let marks = AhoCorasick::new(marks).expect("a few constants fit an automaton");
+        Scrub { forms, marks, form_of_mark, settings: settings.clone() }
     }
 
-    /// The text with placeholders, and how many of each form were replaced.
-    pub fn scrub<'a>(&self, text: &'a str) -> (Cow<'a, str>, BTreeMap<&'static str, u64>) {
-        let mut text = Cow::Borrowed(text);
+    /// The text with placeholders, and how many of each form were replaced. Numbers that could be anything in code and
+    /// data are looked for in other texts alone.
+    pub fn scrub<'a>(&self, text: &'a str, class: Class) -> (Cow<'a, str>, BTreeMap<&'static str, u64>) {
+        let mut found = self.with_patterns(text);
+        if self.settings.ip_addresses {
+            found.extend(ipv6_addresses(text));
+        }
+        let prose = !matches!(class, Class::Code | Class::Data);
+        numbers::find(text, &self.settings, prose, &mut found);
         let mut counts = BTreeMap::new();
-        for form in &self.forms {
-            let mut count = 0;
-            let replaced = form.pattern.replace_all(&text, |captures: &Captures| {
-                let found = captures.get(0).expect("group 0 is the whole match");
-                if (form.accept)(&text, found.as_str(), found.start()) {
-                    count += 1;
-                    form.placeholder.to_string()
-                } else {
-                    found.as_str().to_string()
-                }
-            });
-            if count > 0 {
-                text = Cow::Owned(replaced.into_owned());
-                *counts.entry(form.name).or_default() += count;
+        if found.is_empty() {
+            return (Cow::Borrowed(text), counts);
+        }
+        // Of findings that overlap the one that was found first counts: secrets, then addresses, then numbers.
+        let mut taken: BTreeMap<usize, Finding> = BTreeMap::new();
+        for finding in found {
+            let before = taken.range(..finding.range.end).next_back();
+            if before.is_none_or(|(_, before)| before.range.end <= finding.range.start) {
+                taken.insert(finding.range.start, finding);
             }
         }
-        (text, counts)
+        let (mut scrubbed, mut at) = (String::with_capacity(text.len()), 0);
+        for finding in taken.into_values() {
+            scrubbed.push_str(&text[at..finding.range.start]);
+            scrubbed.push_str(finding.placeholder);
+            at = finding.range.end;
+            *counts.entry(finding.name).or_default() += 1;
+        }
+        scrubbed.push_str(&text[at..]);
+        (Cow::Owned(scrubbed), counts)
     }
+
+    /// What the patterns find, form after form.
+    fn with_patterns(&self, text: &str) -> Vec<Finding> {
+        let mut wanted = vec![false; self.forms.len()];
+        for mark in self.marks.find_iter(text) {
+            wanted[self.form_of_mark[mark.pattern().as_usize()]] = true;
+        }
+        let mut found = Vec::new();
+        for form in self.forms.iter().zip(wanted).filter_map(|(form, wanted)| wanted.then_some(form)) {
+            for range in form.pattern.find_iter(text).map(|m| m.range()) {
+                if (form.accept)(text, &text[range.clone()], range.start) {
+                    found.push(Finding { range, name: form.name, placeholder: form.placeholder });
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Looks at runs of hexadecimal digits and colons that can be addresses: with all seven colons, or with two in a row.
+fn ipv6_addresses(text: &str) -> Vec<Finding> {
+    let bytes = text.as_bytes();
+    let inside = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b':';
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(colon) = text[at..].find(':').map(|offset| at + offset) {
+        let begin = at + bytes[at..colon].iter().rposition(|byte| !inside(byte)).map_or(0, |last| last + 1);
+        let end = colon + bytes[colon..].iter().position(|byte| !inside(byte)).unwrap_or(bytes.len() - colon);
+        let run = &text[begin..end];
+        if run.contains("::") || run.bytes().filter(|&byte| byte == b':').count() >= 7 {
+            for part in IPV6.find_iter(run) {
+                let range = begin + part.start()..begin + part.end();
+                if is_public_ipv6(text, part.as_str(), range.start) {
+                    found.push(Finding { range, name: "ip_addresses", placeholder: IP_ADDRESS });
+                }
+            }
+        }
+        at = end;
+    }
+    found
 }
 
 impl Step for Scrub {
@@ -125,11 +201,16 @@ impl Step for Scrub {
         NAME
     }
 
+    fn paper(&self, reason: &str) -> &'static str {
+        let _ = reason;
+        "StarCoder: Li et al. 2023, section 4; Dolma: Soldaini et al. 2024, section 5.3"
+    }
+
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
         let mut account = Removed::default();
         let mut texts = StringBuilder::new();
         for row in Rows::of(&batch, NAME)?.iter() {
-            let (text, counts) = self.scrub(row.text);
+            let (text, counts) = self.scrub(row.text, row.kind.class);
             texts.append_value(text);
             for (name, count) in counts {
                 *account.edits.entry(name.to_string()).or_default() += count;
@@ -217,3 +298,6 @@ fn is_public_ipv6(whole: &str, found: &str, at: usize) -> bool {
     let documentation = (first[0] == 0x2001 && first[1] == 0x0db8) || first[0] & 0xfff0 == 0x3ff0;
     first[0] & 0xe000 == 0x2000 && !documentation
 }
+
+#[cfg(test)]
+mod tests;
