@@ -177,6 +177,8 @@ def judge(arguments):
         print(f"\nWith {words}:\n{'rule':52} {'judged':>7} {'alike':>8} {'both rm':>8} {'we alone':>9} {'they alone':>11}")
         filters = {}
         for step, rule, make, reason in rules:
+            if not f"{step}/{rule}".startswith(arguments.only):
+                continue
             tally, examples = collections.Counter(), []
             for (origin, language, text), measures in zip(everything, ours):
                 if language not in code or rule not in measures[step]:
@@ -195,7 +197,7 @@ def judge(arguments):
                 if removed == passes:
                     examples.append((origin, language, value, text))
             report_rule(report, words, f"{step}/{rule}", tally, examples, arguments.examples)
-        if words.startswith("words"):
+        if words.startswith("words") and "c4/".startswith(arguments.only[:3]):
             compare_c4(everything, ours, c4, code, report, words, arguments.examples)
     left_out = sorted({d[1] for d in everything} - set(code))
     print(f"\nlanguages without a tokenizer here, or written without spaces, compared by none: {' '.join(left_out)}")
@@ -295,6 +297,7 @@ def main():
     one = modes.add_parser("judge")
     one.add_argument("folder", type=Path)
     one.add_argument("--examples", type=int, default=0, help="show so many documents of each rule that are judged differently")
+    one.add_argument("--only", default="", help="compare the rules whose names begin so, such as c4/ or gopher_quality/too")
     two = modes.add_parser("speed")
     two.add_argument("file", type=Path)
     two.add_argument("--rounds", type=int, default=9)

@@ -7,7 +7,7 @@ use crate::Error;
 
 mod filters;
 
-pub use filters::{DirtyWords, LineDedup, Nsfw, RemovedSamples, TokenDistribution, TokenUnit, Url};
+pub use filters::{DirtyWords, LineDedup, Nsfw, RemovedSamples, Scrub, TokenDistribution, TokenUnit, Url};
 
 /// The section `[curate]`. Unknown keys are rejected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -300,40 +300,6 @@ impl Default for Code {
             remove_generated: true,
             remove_xml: true,
             max_encoded_data_fraction: 0.5,
-        }
-    }
-}
-
-/// What is replaced by a placeholder. Documents are changed by this, never removed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Scrub {
-    /// Mail addresses.
-    pub emails: bool,
-    /// Public IP addresses.
-    pub ip_addresses: bool,
-    /// Private keys, cloud keys and tokens.
-    pub secrets: bool,
-    /// Telephone numbers; like the kinds below, not in code and data.
-    pub phone_numbers: bool,
-    /// Numbers of payment cards that pass Luhn's check.
-    pub credit_cards: bool,
-    /// International bank account numbers (ISO 13616) whose check digits are right.
-    pub ibans: bool,
-    /// Personal numbers of states that have check digits and a form of their own, and those that are called such.
-    pub national_ids: bool,
-}
-
-impl Default for Scrub {
-    fn default() -> Self {
-        Scrub {
-            emails: true,
-            ip_addresses: true,
-            secrets: true,
-            phone_numbers: true,
-            credit_cards: true,
-            ibans: true,
-            national_ids: true,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The settings of the filters that need lists, counts of the corpus or a place to show what they took.
+//! The settings of the scrub and of the filters that need lists, counts of the corpus or a place to show what they took.
 
 use std::collections::BTreeMap;
 
@@ -96,6 +96,40 @@ impl Default for Nsfw {
     }
 }
 
+/// What is replaced by a placeholder. Documents are changed by this, never removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scrub {
+    /// Mail addresses.
+    pub emails: bool,
+    /// Public IP addresses.
+    pub ip_addresses: bool,
+    /// Private keys, cloud keys and tokens.
+    pub secrets: bool,
+    /// Telephone numbers; like the kinds below, not in code and data.
+    pub phone_numbers: bool,
+    /// Numbers of payment cards that pass Luhn's check.
+    pub credit_cards: bool,
+    /// International bank account numbers (ISO 13616) whose check digits are right.
+    pub ibans: bool,
+    /// Personal numbers of states that have check digits and a form of their own, and those that are called such.
+    pub national_ids: bool,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Scrub {
+            emails: true,
+            ip_addresses: true,
+            secrets: true,
+            phone_numbers: true,
+            credit_cards: true,
+            ibans: true,
+            national_ids: true,
+        }
+    }
+}
+
 /// What a token is where the distribution of tokens is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -135,14 +169,14 @@ impl Default for TokenDistribution {
             unit: TokenUnit::Words,
             tokenizer: None,
             places: 1 << 16,
-            max_divergence: 3.0,
+            max_divergence: 2.0,
             min_tokens: 50,
             min_language_tokens: 1_000_000,
         }
     }
 }
 
-/// Lines that are frequent over documents (Wenzek et al. 2020, "CCNet", section 3.1, as Llama Team 2024, section 3.1.1, has
+/// Lines that are frequent over documents (Wenzek et al. 2020, "CCNet", section 3, as Llama Team 2024, section 3.1.1, has
 /// it). Applied to web pages and plain text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -1,11 +1,12 @@
-//! Removes lines that many documents have: menus, notes on cookies, advertisements (Wenzek et al. 2020, "CCNet", section 3.1;
+//! Removes lines that many documents have: menus, notes on cookies, advertisements (Wenzek et al. 2020, "CCNet", section 3;
 //! Llama Team 2024, section 3.1.1: lines seen more than 6 times in a bucket of 30 million documents). [`LineCounts`] is
 //! fed all documents and counts the hashes of their lines within a memory budget; the step [`LineDedup`] made from it
 //! takes the lines out.
 //!
 //! A line is compared by its words in lower case, with every run of digits for one; a line without words is none. A
 //! document counts once for a line, however often it repeats it: what a document repeats is Gopher's rules' to judge.
-//! Tables, code and formulas of web pages pass, and so do documentation, code and data, whose lines repeat by nature.
+//! Tables, code and formulas of web pages pass, LaTeX and tags in plain text, and documentation, code and data, whose
+//! lines repeat by nature.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -190,7 +191,7 @@ impl Step for LineDedup {
 
     fn paper(&self, reason: &str) -> &'static str {
         let _ = reason;
-        "CCNet: Wenzek et al. 2020, section 3.1; Llama 3: Llama Team 2024, section 3.1.1"
+        "CCNet: Wenzek et al. 2020, section 3; Llama 3: Llama Team 2024, section 3.1.1"
     }
 
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
@@ -240,8 +241,14 @@ fn compared(kind: Kind, text: &str) -> impl Iterator<Item = (usize, &str)> {
             fenced = !fenced;
         }
         let heading = !prose && !fenced && line.starts_with('#');
-        (prose || heading).then_some((index, line))
+        ((prose || heading) && !is_markup(line)).then_some((index, line))
     })
+}
+
+/// Lines that hold a text together rather than say something: LaTeX, tags, assignments, code that came as plain text.
+/// `\\begin{equation}` is among the most frequent lines of papers.
+fn is_markup(line: &str) -> bool {
+    line.contains(['\\', '{', '}', '=']) || line.trim_start().starts_with(['<', '$'])
 }
 
 /// The hash of a line's words, or nothing for a line without words.
@@ -305,13 +312,16 @@ mod tests {
     fn frequent_lines_go_and_what_only_looks_like_them_stays() {
         let documents: Vec<String> = (0..3)
             .map(|i| {
-                format!("Own line {}.\n\nPage {i} of 9!\n\n---\nTwice here.\nTwice here.\n```\n}}\nshared();\n```\n| a |\n", "abc".repeat(i + 1))
+                format!("Own line {}.\n\nPage {i} of 9!\n\n---\nTwice here.\nTwice here.\n\\begin{{equation}}\n```\n}}\nshared();\n```\n| a |\n", "abc".repeat(i + 1))
             })
             .collect();
         let page = batch(5, kind::HTML, &documents);
         let (rule, _folder) = step(&settings(2, 100), 1 << 20, std::slice::from_ref(&page));
         // The lines with digits are the same line; code, tables and rules pass; two documents would have been too few.
-        assert_eq!(texts(&rule, &page)[0], "Own line abc.\n\n---\n```\n}\nshared();\n```\n| a |");
+        assert_eq!(
+            texts(&rule, &page)[0],
+            "Own line abc.\n\n---\n\\begin{equation}\n```\n}\nshared();\n```\n| a |"
+        );
         let (_, removed) = rule.apply(page.clone()).unwrap();
         assert_eq!(removed.edits, BTreeMap::from([("frequent_lines".to_string(), 9)]));
         assert_eq!(removed.rows[0].part.as_deref(), Some("Page 0 of 9!"));

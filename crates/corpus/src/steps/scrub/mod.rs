@@ -1,5 +1,5 @@
 //! Replaces personal data and secrets by placeholders, as StarCoder (Li et al. 2023, section 4) and Dolma (Soldaini et al.
-//! 2024, section 5.3) do: mail addresses, public IP addresses, private keys, cloud keys and tokens; in texts that are no code
+//! 2024) do: mail addresses, public IP addresses, private keys, cloud keys and tokens; in texts that are no code
 //! or data also telephone numbers, payment cards, bank accounts and personal numbers of states. It removes no document, and
 //! it finds what has a recognisable form, not names, addresses or passwords in prose.
 
@@ -203,7 +203,7 @@ impl Step for Scrub {
 
     fn paper(&self, reason: &str) -> &'static str {
         let _ = reason;
-        "StarCoder: Li et al. 2023, section 4; Dolma: Soldaini et al. 2024, section 5.3"
+        "StarCoder: Li et al. 2023, section 4; Dolma: Soldaini et al. 2024"
     }
 
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
