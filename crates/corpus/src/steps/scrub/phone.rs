@@ -152,10 +152,15 @@ fn french(number: &Grouped) -> Option<usize> {
 fn labelled(number: &Grouped) -> Option<usize> {
     let groups = most_groups(number)?;
     let digits = number.digits(groups);
-    if !(6..=15).contains(&digits.len()) || is_date(number, groups) {
+    if !(6..=15).contains(&digits.len()) || is_date(number, groups) || is_round(number, groups) {
         return None;
     }
     is_called(number.text, number.begin, &LABELS).then_some(groups)
+}
+
+/// Whether all groups end in two zeros: `GSM 900/1800` is for telephones, but no number.
+fn is_round(number: &Grouped, groups: usize) -> bool {
+    (1..=groups).all(|group| number.digits(group).ends_with(&[0, 0]))
 }
 
 /// Years, spans of years and dates, in any order.

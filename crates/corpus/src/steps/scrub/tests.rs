@@ -54,6 +54,7 @@ fn what_only_looks_like_them_stays() {
         "on 01.02.2024 and 1.2.24, 12/31/1999, 2015-2016, 1999-2000",
         "call by 2024-12-01 or mobile 2015-2016",
         "Phone 16 costs 1,299.00 and tel aviv has 460,613 people",
+        "a telefon GSM 900/1800, mobile 100000",
         "ISBN 978-3-16-148410-0, ISBN 0-306-40615-2, ISSN 2049-3630",
         "9783161484100 4006381333931",
         "sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
