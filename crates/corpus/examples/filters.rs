@@ -7,10 +7,13 @@
 
 use std::time::{Duration, Instant};
 
+use arrow_array::RecordBatch;
 use corpus::Settings;
 use corpus::batch::{Builder, Record, Rows, text_bytes};
 use corpus::kind::{self, Kind};
-use corpus::steps::{self, c4, code, fineweb, gopher_quality, gopher_repetition, measure::Measure};
+use corpus::steps::line_dedup::LineCounts;
+use corpus::steps::token_distribution::TokenCounts;
+use corpus::steps::{self, Step, c4, code, fineweb, gopher_quality, gopher_repetition, measure::Measure};
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
@@ -28,7 +31,12 @@ fn main() -> Result<(), Failure> {
         std::fs::read_to_string(file)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     match mode {
         "judge" => judge(&documents, &settings(2)?),
-        "speed" => speed(&documents, text(2).unwrap_or("5").parse()?, &settings(3)?),
+        "speed" => {
+            let (rounds, settings) = (text(2).unwrap_or("5").parse::<usize>()?.max(1), settings(3)?);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+            pool.install(|| speed(&documents, rounds, &settings).map_err(|error| error.to_string()))?;
+            Ok(())
+        }
         other => Err(format!("{other:?} is neither judge nor speed").into()),
     }
 }
@@ -110,16 +118,61 @@ fn speed(documents: &[Value], rounds: usize, settings: &Settings) -> Result<(), 
             all.push(taken);
         }
     }
-    for (step, ((documents, bytes, kept), mut spent)) in steps.iter().zip(seen.into_iter().zip(spent)) {
-        spent.sort();
-        let seconds = spent[spent.len() / 2].as_secs_f64();
-        println!(
-            "{}",
-            json!({
-                "step": step.name(), "documents": documents, "kept": kept, "bytes": bytes, "seconds": seconds,
-                "megabytes_a_second": bytes as f64 / 1e6 / seconds.max(1e-12),
-            })
-        );
+    for (step, ((documents, bytes, kept), spent)) in steps.iter().zip(seen.into_iter().zip(spent)) {
+        report(step.name(), documents, kept, bytes, spent);
+    }
+    over_the_corpus(&batches, rounds, settings)
+}
+
+/// The steps that need counts of all documents: what counting them takes and what judging takes, over all that was read.
+fn over_the_corpus(batches: &[RecordBatch], rounds: usize, settings: &Settings) -> Result<(), Failure> {
+    let detect = steps::language::DetectLanguage::new(&settings.language);
+    let batches: Vec<RecordBatch> =
+        batches.iter().map(|batch| Ok(detect.apply(batch.clone())?.0)).collect::<Result<_, Failure>>()?;
+    let documents = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+    let bytes = batches.iter().map(text_bytes).sum();
+    let mut spent: [Vec<Duration>; 4] = Default::default();
+    let mut kept = [documents; 4];
+    for _ in 0..rounds {
+        let folder = tempfile::tempdir()?;
+        let begun = Instant::now();
+        let mut lines = LineCounts::new(&settings.line_dedup, folder.path(), 256 << 20);
+        for batch in &batches {
+            lines.add(LineCounts::lines(batch)?)?;
+        }
+        let lines: Box<dyn Step> = Box::new(lines.finish()?);
+        spent[0].push(begun.elapsed());
+        let begun = Instant::now();
+        let mut tokens = TokenCounts::new(&settings.token_distribution)?;
+        tokens.add(&batches)?;
+        let tokens: Box<dyn Step> = Box::new(tokens.finish());
+        spent[2].push(begun.elapsed());
+        for (place, step) in [(1, lines), (3, tokens)] {
+            let begun = Instant::now();
+            kept[place] = 0;
+            for batch in &batches {
+                kept[place] += step.apply(batch.clone())?.0.num_rows() as u64;
+            }
+            spent[place].push(begun.elapsed());
+        }
+    }
+    let names =
+        ["line_dedup (counting)", "line_dedup", "token_distribution (counting)", "token_distribution"];
+    for (name, (kept, spent)) in names.into_iter().zip(kept.into_iter().zip(spent)) {
+        report(name, documents, kept, bytes, spent);
     }
     Ok(())
+}
+
+fn report(step: &str, documents: u64, kept: u64, bytes: u64, mut spent: Vec<Duration>) {
+    spent.sort();
+    let seconds = spent[spent.len() / 2].as_secs_f64();
+    let speed = bytes as f64 / 1e6 / seconds.max(1e-12);
+    println!(
+        "{}",
+        json!({
+            "step": step, "documents": documents, "kept": kept, "bytes": bytes, "seconds": seconds,
+            "megabytes_a_second": speed,
+        })
+    );
 }
