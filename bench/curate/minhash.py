@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipeline import binary, measure, median, report
+from pipeline import binary, measure, report
 
 
 def sentences(paths):
@@ -89,25 +89,34 @@ def main():
         folder = Path(folder)
         source = folder / "documents.jsonl"
         bytes_in = write_documents(source, arguments.texts, arguments.documents)
-        ours = [program, "curate", str(source), "--out", str(folder / "ours"), "--threads", "1", "--discard-work", "--json"]
+        one = folder / "one.jsonl"
+        one.write_text(source.read_text().split("\n", 1)[0] + "\n")
         off = ["gopher_quality", "gopher_repetition", "c4", "fineweb", "code"]
+        sets = []
         for setting in [f"{rule}.enabled=false" for rule in off] + ["minhash.min_similarity=0.0"]:
-            ours += ["--set", f"curate.{setting}"]
+            sets += ["--set", f"curate.{setting}"]
+        out = str(folder / "ours")
+        options = ["--out", out, "--threads", "1", "--discard-work", "--json", *sets]
+        ours = lambda source: [program, "curate", str(source), *options]
+        theirs = lambda source, out: [arguments.python, __file__, "--peer", str(source), str(out)]
+        start = {"alti": measure(ours(one))["cpu"]}
+        if arguments.python:
+            start["datatrove"] = measure(theirs(one, folder / "start"))["cpu"]
         runs, left = {"alti": [], "datatrove": []}, {}
         for number in range(arguments.rounds):
-            runs["alti"].append(measure(ours))
+            runs["alti"].append(measure(ours(source)))
             funnel = json.loads(runs["alti"][-1]["out"])
             left["alti"] = funnel["train"]["documents"] + funnel["held_out"]["documents"]
             if arguments.python:
                 out = folder / f"theirs{number}"
-                runs["datatrove"].append(measure([arguments.python, __file__, "--peer", str(source), str(out)]))
-                left["datatrove"] = sum(len(f.read_text().splitlines()) for f in (out / "left").glob("*.jsonl"))
+                runs["datatrove"].append(measure(theirs(source, out)))
+                left["datatrove"] = sum(f.read_text().count("\n") for f in (out / "left").glob("*.jsonl"))
         figures = {"documents": arguments.documents, "bytes": bytes_in, "left": left}
         for name, done in runs.items():
             if done:
-                figures[name] = report(name, done, arguments.documents, bytes_in)
+                figures[name] = report(name, done, arguments.documents, bytes_in, start[name])
         if arguments.python:
-            figures["ratio"] = median(runs["datatrove"], "cpu") / median(runs["alti"], "cpu")
+            figures["ratio"] = figures["datatrove"]["cpu_seconds"] / figures["alti"]["cpu_seconds"]
             print(f"{figures['ratio']:.1f} times the documents a second a core; left {left}", file=sys.stderr)
         print(json.dumps(figures))
 
