@@ -42,6 +42,18 @@ pub fn working_schema() -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// The column that holds a classifier's score.
+pub fn score_column(classifier: &str) -> String {
+    format!("score_{classifier}")
+}
+
+/// A schema with the columns of these classifiers' scores at its end, which are null where a classifier said nothing.
+pub fn with_scores<'n>(schema: &SchemaRef, classifiers: impl Iterator<Item = &'n String>) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+    fields.extend(classifiers.map(|name| Arc::new(Field::new(score_column(name), DataType::Float64, true))));
+    Arc::new(Schema::new(fields))
+}
+
 /// One document as a source gives it, before any step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
@@ -245,7 +257,8 @@ pub fn with_column(
         Ok(index) => columns[index] = array,
         Err(_) => {
             let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
-            fields.push(Arc::new(Field::new(name, array.data_type().clone(), array.is_nullable())));
+            // Nullable whatever this batch holds, so that all batches have one schema.
+            fields.push(Arc::new(Field::new(name, array.data_type().clone(), true)));
             columns.push(array);
             schema = Arc::new(Schema::new(fields));
         }

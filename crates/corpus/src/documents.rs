@@ -245,6 +245,7 @@ impl TableWriter {
 pub(crate) struct SplitWriter {
     dir: PathBuf,
     split: Split,
+    schema: SchemaRef,
     shard_bytes: u64,
     bytes: u64,
     shards: usize,
@@ -252,23 +253,28 @@ pub(crate) struct SplitWriter {
 }
 
 impl SplitWriter {
-    pub(crate) fn create(dir: &Path, split: Split, shard_bytes: u64) -> Result<SplitWriter, Error> {
-        let current = SplitWriter::shard(dir, split, 0)?;
-        Ok(SplitWriter { dir: dir.to_path_buf(), split, shard_bytes, bytes: 0, shards: 1, current })
+    pub(crate) fn create(
+        dir: &Path,
+        split: Split,
+        schema: SchemaRef,
+        shard_bytes: u64,
+    ) -> Result<SplitWriter, Error> {
+        let current = SplitWriter::shard(dir, split, schema.clone(), 0)?;
+        Ok(SplitWriter { dir: dir.to_path_buf(), split, schema, shard_bytes, bytes: 0, shards: 1, current })
     }
 
-    fn shard(dir: &Path, split: Split, index: usize) -> Result<TableWriter, Error> {
+    fn shard(dir: &Path, split: Split, schema: SchemaRef, index: usize) -> Result<TableWriter, Error> {
         let path = dir.join(format!("{}-{index:05}.parquet", split.file_stem()));
-        TableWriter::create(&path, batch::output_schema(), Packing::Small)
+        TableWriter::create(&path, schema, Packing::Small)
     }
 
-    /// Writes a batch of [`batch::output_schema`].
+    /// Writes a batch of the schema.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
         if self.bytes >= self.shard_bytes {
-            let next = SplitWriter::shard(&self.dir, self.split, self.shards)?;
+            let next = SplitWriter::shard(&self.dir, self.split, self.schema.clone(), self.shards)?;
             std::mem::replace(&mut self.current, next).finish()?;
             (self.shards, self.bytes) = (self.shards + 1, 0);
         }

@@ -129,6 +129,20 @@ pub enum Error {
     /// The tokenizer whose tokens are to be counted cannot be read.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::Error),
+    /// A classifier's file that is not read.
+    #[error("the classifier {} cannot be used: {reason}", path.display())]
+    Classifier {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A classifier that cannot be trained as it was asked.
+    #[error("the classifier cannot be trained: {reason}")]
+    Training {
+        /// What is wrong with the settings or the texts, all of it.
+        reason: String,
+    },
     /// An atomic file or folder could not be made or committed.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -169,6 +183,10 @@ impl Error {
             Error::Busy { .. } => "wait for it to end, or give another --work folder".into(),
             Error::Stopped => "run the same command again; it goes on from here".into(),
             Error::Tokenizer(error) => return error.hint(),
+            Error::Classifier { .. } => "give a folder that `alti curate classifier train` wrote, or a supervised model of \
+                fastText's (.bin, not quantised)"
+                .into(),
+            Error::Training { .. } => "correct the options; each label needs texts".into(),
             Error::Ledger(error) => return error.hint(),
         })
     }

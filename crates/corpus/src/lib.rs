@@ -3,6 +3,7 @@
 //!
 //! - [`curate`] reads [`Source`]s, applies the [`steps`], removes duplicates and writes documents and a [`Funnel`].
 //! - [`extract`] finds the main text of a web page.
+//! - [`classifier`] trains linear n-gram classifiers of documents and reads those of others.
 //! - [`language`] tells the natural language of a text.
 //! - [`documents`] reads them back.
 //! - [`pack`] turns them into token shards, which [`indexed`] reads and writes.
@@ -11,6 +12,7 @@
 //! - [`registry`] lists the crates on this machine.
 
 pub mod batch;
+pub mod classifier;
 mod curate;
 pub mod dedup;
 mod documents;

@@ -1,6 +1,8 @@
 //! The recipe's `[curate]` section: every threshold of every rule, with the published value as default.
 //! It holds no behaviour beyond its own validation.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -64,6 +66,8 @@ pub struct Settings {
     pub held_out: HeldOut,
     /// Which removed documents can be read afterwards.
     pub removed: RemovedSamples,
+    /// Classifiers whose scores are written into the documents, by the name of the column `score_NAME`.
+    pub classifiers: BTreeMap<String, Classifier>,
 }
 
 impl Default for Settings {
@@ -94,6 +98,7 @@ impl Default for Settings {
             token_distribution: TokenDistribution::default(),
             held_out: HeldOut::default(),
             removed: RemovedSamples::default(),
+            classifiers: BTreeMap::new(),
         }
     }
 }
@@ -410,6 +415,44 @@ impl Default for HeldOut {
     }
 }
 
+/// A classifier (see [`crate::classifier`]) and what its score does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Classifier {
+    /// The folder that `alti curate classifier train` wrote, or a `.bin` of fastText's.
+    pub path: String,
+    /// The label whose probability is the score. By default the one that the folder names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Which documents are scored; the others keep an empty score and stay.
+    #[serde(default)]
+    pub scores: Scored,
+    /// Remove documents with a lower score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_score: Option<f64>,
+    /// Remove documents with a higher score, for what is not wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_score: Option<f64>,
+    /// Keep a document if a number drawn from the Pareto distribution of this exponent (Lomax's form, from 0 on) is above
+    /// one less its score: nearly all of the best and a few of the rest (Brown et al. 2020, appendix A, with 9). The
+    /// draw follows from the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pareto_alpha: Option<f64>,
+}
+
+/// Which documents a classifier scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scored {
+    /// Text, Markdown and pages.
+    #[default]
+    Prose,
+    /// Source code and data.
+    Code,
+    /// All.
+    All,
+}
+
 impl Settings {
     /// Checks every value and reports all faults at once.
     ///
@@ -461,6 +504,11 @@ impl Settings {
         fraction("dirty_words.max_fraction", self.dirty_words.max_fraction);
         fraction("nsfw.max_score", self.nsfw.max_score);
         fraction("removed.fraction", self.removed.fraction);
+        for (name, classifier) in &self.classifiers {
+            for (key, value) in [("min_score", classifier.min_score), ("max_score", classifier.max_score)] {
+                fraction(&format!("classifiers.{name}.{key}"), value.unwrap_or(0.0));
+            }
+        }
 
         let mut ratio = |name: &str, value: f64| {
             if !(value.is_finite() && value >= 0.0) {
@@ -473,6 +521,9 @@ impl Settings {
         ratio("fineweb.max_newline_to_word_ratio", self.fineweb.max_newline_to_word_ratio);
         ratio("token_distribution.max_divergence", self.token_distribution.max_divergence);
         ratio("code.max_mean_line_characters", self.code.max_mean_line_characters);
+        for (name, classifier) in &self.classifiers {
+            ratio(&format!("classifiers.{name}.pareto_alpha"), classifier.pareto_alpha.unwrap_or(0.0));
+        }
 
         let mut range = |name: &str, value: u64, least: u64, most: u64| {
             if !(least..=most).contains(&value) {
@@ -510,6 +561,13 @@ impl Settings {
                     .push(format!("dirty_words.files names {language:?}, which is neither `all` nor known"));
             }
         }
+        for name in self.classifiers.keys() {
+            let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            if name.is_empty() || !name.chars().all(letter) {
+                faults
+                    .push(format!("classifiers.{name} is no name of a column: small letters, digits and _"));
+            }
+        }
         for language in &self.language.keep {
             if !crate::steps::language::is_known_code(language) {
                 faults.push(format!("language.keep names {language:?}, which the detector does not know"));
@@ -518,7 +576,7 @@ impl Settings {
         if faults.is_empty() { Ok(()) } else { Err(Error::Settings { faults }) }
     }
 
-    /// The files that the settings name: what they hold decides too what comes out.
+    /// The files and folders that the settings name: what they hold decides too what comes out.
     pub fn files(&self) -> Vec<&str> {
         let mut files: Vec<&str> = Vec::new();
         if self.url.enabled {
@@ -530,6 +588,7 @@ impl Settings {
         if self.token_distribution.enabled {
             files.extend(self.token_distribution.tokenizer.as_deref());
         }
+        files.extend(self.classifiers.values().map(|classifier| classifier.path.as_str()));
         files
     }
 }

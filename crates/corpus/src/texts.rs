@@ -25,6 +25,10 @@ pub struct Text {
     pub text: String,
     /// The index of its source.
     pub source: usize,
+    /// Where it stands: the file and, where that holds many, the line, the row or the byte.
+    pub place: String,
+    /// Where it can be read online.
+    pub url: Option<String>,
     /// Its language as the source gives it.
     pub language: Option<String>,
     /// What kind of text it is.
@@ -202,7 +206,7 @@ impl Sink for Numbered<'_> {
         if self.seen <= self.pass_over {
             return Flow::Continue(());
         }
-        let Record { text, kind, source: place, language, .. } = record;
+        let Record { text, kind, source: place, url, language, .. } = record;
         let text = match kind == kind::HTML {
             false => text,
             true => match main_text(&text) {
@@ -211,7 +215,7 @@ impl Sink for Numbered<'_> {
             },
         };
         let (source, input, records) = (self.source, self.input, self.seen);
-        self.sink.text(Text { text, source, language, kind, input, records })
+        self.sink.text(Text { text, source, place, url, language, kind, input, records })
     }
 
     fn skip(&mut self, place: String, reason: String) -> Flow {

@@ -329,7 +329,7 @@ fn through<R: Send>(
         };
         let writer = match &mut shard {
             Some(writer) => writer,
-            None => shard.insert(ShardWriter::create(work, place, empty(settings), &settings.removed)?),
+            None => shard.insert(ShardWriter::create(work, place, empty(settings), settings)?),
         };
         if let Some(processed) = processed {
             writer.take(processed)?;

@@ -106,7 +106,8 @@ pub fn curate(
 /// shard where it was killed; the plan and the second pass, which take a small part of the time, are made anew.
 ///
 /// # Errors
-/// [`Error::Settings`]; [`Error::NothingReadable`] when not one document could be read; [`Error::NothingKept`]
+/// [`Error::Settings`]; [`Error::Classifier`] or [`Error::Malformed`] when a classifier cannot be opened;
+/// [`Error::NothingReadable`] when not one document could be read; [`Error::NothingKept`]
 /// when none passed; [`Error::Io`], [`Error::Parquet`] or [`Error::Ledger`] when a folder cannot be written;
 /// [`Error::Busy`] when another process uses the work folder; [`Error::Stopped`]. Malformed inputs are skipped and
 /// counted, not errors.

@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use arrow_array::{RecordBatch, StringArray, UInt64Array};
+use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 use ledger::progress::Task;
 use serde::Serialize;
@@ -44,8 +45,8 @@ pub(super) fn write(
     let Outputs { folder, funnel, clusters, removed: shown } = outputs;
     let names = plan.names().into_iter().chain(rules.iter().map(|rule| rule.name()));
     let mut steps: Vec<FunnelStep> = names.map(FunnelStep::new).collect();
-    let mut train = SplitRows::create(folder, Split::Train, settings.shard_bytes)?;
-    let mut held_out = SplitRows::create(folder, Split::HeldOut, settings.shard_bytes)?;
+    let mut train = SplitRows::create(folder, Split::Train, settings)?;
+    let mut held_out = SplitRows::create(folder, Split::HeldOut, settings)?;
     let mut named = NamedClusters::create(folder, clusters)?;
     let parted = |survivors: Survivors| {
         let held = held_out_rows(plan, &survivors)?;
@@ -98,15 +99,17 @@ fn held_out_rows(plan: &Plan, survivors: &Survivors) -> Result<Vec<bool>, Error>
 /// where the first pass made its shards end.
 struct SplitRows {
     writer: SplitWriter,
+    schema: SchemaRef,
     parts: Vec<RecordBatch>,
     rows: usize,
     bytes: usize,
 }
 
 impl SplitRows {
-    fn create(folder: &Path, split: Split, shard_bytes: u64) -> Result<SplitRows, Error> {
-        let writer = SplitWriter::create(folder, split, shard_bytes)?;
-        Ok(SplitRows { writer, parts: Vec::new(), rows: 0, bytes: 0 })
+    fn create(folder: &Path, split: Split, settings: &Settings) -> Result<SplitRows, Error> {
+        let schema = batch::with_scores(&batch::output_schema(), settings.classifiers.keys());
+        let writer = SplitWriter::create(folder, split, schema.clone(), settings.shard_bytes)?;
+        Ok(SplitRows { writer, schema, parts: Vec::new(), rows: 0, bytes: 0 })
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<(), Error> {
@@ -128,7 +131,7 @@ impl SplitRows {
     }
 
     fn end_batch(&mut self) -> Result<(), Error> {
-        let whole = concat_batches(&batch::output_schema(), &self.parts)
+        let whole = concat_batches(&self.schema, &self.parts)
             .map_err(|cause| Error::Batch { step: NAME, reason: cause.to_string() })?;
         self.parts.clear();
         (self.rows, self.bytes) = (0, 0);

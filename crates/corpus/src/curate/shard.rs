@@ -8,14 +8,13 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::work::{Account, Position, Work};
 use super::{BATCH_BYTES, BATCH_DOCUMENTS};
-use crate::Error;
 use crate::batch;
 use crate::dedup::Signed;
 use crate::documents::{Packing, TableWriter};
 use crate::funnel::{Count, FunnelStep, SkippedInput};
 use crate::removed::{Candidate, Spool};
-use crate::settings::RemovedSamples;
 use crate::steps::Removed;
+use crate::{Error, Settings};
 
 /// A shard, and the first layer that is to be made of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,15 +63,18 @@ impl<'a> ShardWriter<'a> {
         work: &'a Work,
         place: Place,
         signed: Signed,
-        sampling: &RemovedSamples,
+        settings: &Settings,
     ) -> Result<ShardWriter<'a>, Error> {
         let layer = |index: usize| -> Result<LayerWriter, Error> {
             let path = work.documents(index, place.shard);
-            let table = TableWriter::create(&path, batch::working_schema(), Packing::Fast)?;
+            // Scores come with the last.
+            let classifiers = settings.classifiers.keys().filter(|_| index + 1 == work.layers().len());
+            let schema = batch::with_scores(&batch::working_schema(), classifiers);
+            let table = TableWriter::create(&path, schema, Packing::Fast)?;
             let read = (index == 0).then_some("read");
             let names = read.into_iter().chain(work.layers()[index].steps.iter().map(|step| step.name()));
             let steps = names.map(FunnelStep::new).collect();
-            let removed = Spool::create(work.removed(index, place.shard), sampling)?;
+            let removed = Spool::create(work.removed(index, place.shard), &settings.removed)?;
             Ok(LayerWriter { table, removed, steps, count: Count::default() })
         };
         let layers = (place.from..work.layers().len()).map(layer).collect::<Result<_, _>>()?;

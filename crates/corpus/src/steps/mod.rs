@@ -4,6 +4,7 @@
 //! back as [`exclude::Exclude`].
 
 pub mod c4;
+pub mod classify;
 pub mod code;
 pub mod decontaminate;
 pub mod dirty_words;
@@ -135,7 +136,8 @@ impl Removed {
 /// those that remove much come first; the scrub comes after the filters, so that placeholders cannot sway them.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::List`] when a list that the settings name cannot be read.
+/// [`Error::Io`] or [`Error::List`] when a list that the settings name cannot be read; [`Error::Classifier`],
+/// [`Error::Malformed`] or [`Error::Io`] when a classifier cannot be opened.
 pub fn per_document(settings: &Settings, evaluation_texts: &[String]) -> Result<Vec<Box<dyn Step>>, Error> {
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
     if settings.url.enabled {
@@ -163,6 +165,9 @@ pub fn per_document(settings: &Settings, evaluation_texts: &[String]) -> Result<
     }
     if settings.code.enabled {
         steps.push(Box::new(code::Rules(settings.code.clone())));
+    }
+    if !settings.classifiers.is_empty() {
+        steps.push(Box::new(classify::Classify::open(&settings.classifiers)?));
     }
     steps.push(Box::new(scrub::Scrub::new(&settings.scrub)));
     if settings.decontaminate.enabled && !evaluation_texts.is_empty() {
