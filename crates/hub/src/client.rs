@@ -32,9 +32,9 @@ pub(crate) struct Client {
 
 /// Who a token may go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Origin {
-    scheme: String,
-    host: String,
+pub(crate) struct Origin {
+    pub scheme: String,
+    pub host: String,
     port: u16,
 }
 
@@ -208,7 +208,7 @@ impl Client {
 }
 
 impl Origin {
-    fn of(uri: &Uri) -> Option<Self> {
+    pub fn of(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?.to_ascii_lowercase();
         let usual = match scheme.as_str() {
             "https" => 443,
@@ -220,7 +220,7 @@ impl Origin {
     }
 
     /// Whether it is this very machine.
-    fn is_here(&self) -> bool {
+    pub fn is_here(&self) -> bool {
         matches!(self.host.as_str(), "localhost" | "127.0.0.1" | "[::1]")
     }
 }

@@ -6,6 +6,8 @@
 //! moment and run again, it goes on where it was. [`cached`] finds what is there without asking anybody. What the hub says
 //! is not believed: names are checked before they are paths, and the token goes to the endpoint alone.
 //!
+//! Beside it, [`endpoint`] asks models that somebody else runs, over OpenAI's API: this crate is the one that asks over HTTP.
+//!
 //! Not here: what is in the files. The hub's newer transfer by chunks (Xet) is not spoken; every file can be had whole.
 
 pub mod cache;
@@ -13,6 +15,7 @@ mod checksum;
 pub mod choose;
 mod client;
 mod download;
+pub mod endpoint;
 mod error;
 mod listing;
 mod name;

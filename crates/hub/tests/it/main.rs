@@ -1,6 +1,7 @@
 //! Pulling from a server made on the spot: what is asked, what lies in the cache afterwards, and what is said when the
 //! network, the hub or the bytes are at fault.
 
+mod endpoint;
 mod server;
 
 use std::path::{Path, PathBuf};

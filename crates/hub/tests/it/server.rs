@@ -2,7 +2,7 @@
 //! another host, ranges; and whatever else a test lets it answer.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,6 +22,7 @@ pub struct Asked {
     pub path: String,
     /// By their names in lower case.
     pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -123,13 +124,21 @@ fn serve(
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace();
     let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(()) };
-    let mut asked = Asked { method: method.to_owned(), path: path.to_owned(), headers: BTreeMap::new() };
+    let mut asked = Asked {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        headers: BTreeMap::new(),
+        body: Vec::new(),
+    };
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         asked.headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
+    let length = asked.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    asked.body.resize(length, 0);
+    reader.read_exact(&mut asked.body)?;
     log.lock().unwrap().push(asked.clone());
     let reply = answer(&asked);
     let mut stream = stream;
