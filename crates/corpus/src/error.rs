@@ -143,6 +143,12 @@ pub enum Error {
         /// What is wrong with the settings or the texts, all of it.
         reason: String,
     },
+    /// Token shards that cannot be mixed as was asked.
+    #[error("the sources cannot be mixed: {reason}")]
+    Blend {
+        /// Why.
+        reason: String,
+    },
     /// An atomic file or folder could not be made or committed.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -187,6 +193,7 @@ impl Error {
                 fastText's (.bin, not quantised)"
                 .into(),
             Error::Training { .. } => "correct the options; each label needs texts".into(),
+            Error::Blend { .. } => "correct the shares, or leave a source out".into(),
             Error::Ledger(error) => return error.hint(),
         })
     }

@@ -6,12 +6,13 @@
 //! - [`classifier`] trains linear n-gram classifiers of documents and reads those of others.
 //! - [`language`] tells the natural language of a text.
 //! - [`documents`] reads them back.
-//! - [`pack`] turns them into token shards, which [`indexed`] reads and writes.
+//! - [`pack`] turns them into token shards, which [`indexed`] reads and writes; [`blend`] mixes those of several sources.
 //! - [`Texts`] streams the texts of sources as they are, for what needs no curation.
 //! - [`spill`] sorts records that memory does not hold.
 //! - [`registry`] lists the crates on this machine.
 
 pub mod batch;
+pub mod blend;
 pub mod classifier;
 mod curate;
 pub mod dedup;
@@ -38,7 +39,7 @@ pub use curate::{Options, curate, curate_with};
 pub use documents::{Document, Documents, Split, count, documents};
 pub use error::Error;
 pub use funnel::{Funnel, FunnelStep};
-pub use pack::{PackSummary, PackedSplit, pack};
+pub use pack::{PackSummary, PackedSplit, pack, pack_blend};
 pub use read::decode_html;
 pub use records::{Found, records};
 pub use removed::RemovedDocument;

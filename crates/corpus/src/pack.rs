@@ -5,13 +5,15 @@ use std::path::Path;
 
 use ledger::atomic::AtomicDir;
 use ledger::progress::{Progress, Task, Unit};
+use ledger::seed::Seed;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokenizer::Tokenizer;
 
 use crate::Error;
+use crate::blend::{Blend, Taken};
 use crate::documents::{self, Document, Split};
-use crate::indexed::Writer;
+use crate::indexed::{Dataset, Writer};
 
 /// What packing made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +33,7 @@ pub struct PackedSplit {
     pub documents: u64,
     /// Tokens, the two that frame each document among them.
     pub tokens: u64,
-    /// Bytes of text.
+    /// Bytes of text; 0 where only tokens were copied.
     pub bytes: u64,
 }
 
@@ -58,6 +60,54 @@ pub fn pack(
     let (train, held_out) = (split(Split::Train)?, split(Split::HeldOut)?);
     folder.commit()?;
     Ok(PackSummary { vocab_size: tokenizer.vocab_size(), train, held_out })
+}
+
+/// Writes one pair of files of a mixture of token shards into the folder `out`, which is replaced whole: `train.bin` and
+/// `train.idx` in the order of a [`Blend`], and `heldout.bin` and `heldout.idx` of what all sources held out, one after another.
+/// `sources` are folders that [`pack`] wrote with one tokenizer of `vocab_size` tokens.
+///
+/// # Errors
+/// [`Error::Blend`]; [`Error::Io`] or [`Error::Malformed`] when shards cannot be read; [`Error::DoesNotFit`],
+/// [`Error::Ledger`].
+pub fn pack_blend(
+    sources: &[&Path],
+    shares: &[f64],
+    tokens: u64,
+    vocab_size: usize,
+    seed: Seed,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<(PackSummary, Vec<Taken>), Error> {
+    let open = |split: Split| -> Result<Vec<Dataset>, Error> {
+        sources.iter().map(|source| Dataset::open(&source.join(split.file_stem()))).collect()
+    };
+    let (train, held_out) = (open(Split::Train)?, open(Split::HeldOut)?);
+    let blend = Blend::new(train.iter().collect(), shares, tokens, seed)?;
+    let folder = AtomicDir::create(out)?;
+    let task = progress.begin("writing the mixture", Some(blend.len() as u64), Unit::Documents);
+    let mut summary =
+        PackSummary { vocab_size, train: PackedSplit::default(), held_out: PackedSplit::default() };
+    let mut writer = Writer::create(&folder.path().join(Split::Train.file_stem()), vocab_size)?;
+    for document in 0..blend.len() {
+        copy(&mut writer, &blend.document(document).to_vec(), &mut summary.train)?;
+        task.advance(1);
+    }
+    writer.finish()?;
+    let mut writer = Writer::create(&folder.path().join(Split::HeldOut.file_stem()), vocab_size)?;
+    for source in &held_out {
+        for document in 0..source.len() {
+            copy(&mut writer, &source.document(document).to_vec(), &mut summary.held_out)?;
+        }
+    }
+    writer.finish()?;
+    folder.commit()?;
+    Ok((summary, blend.taken().to_vec()))
+}
+
+fn copy(writer: &mut Writer, tokens: &[u32], summary: &mut PackedSplit) -> Result<(), Error> {
+    summary.documents += 1;
+    summary.tokens += tokens.len() as u64;
+    writer.push_document(tokens)
 }
 
 fn pack_split(

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use corpus::blend::Blend;
 use corpus::indexed::Dataset;
 use ledger::seed::Seed;
 use model::Batch;
@@ -49,6 +50,21 @@ impl Documents for Dataset {
 
     fn size(&self, document: usize) -> usize {
         self.sizes()[document] as usize
+    }
+
+    fn read(&self, document: usize, offset: usize, tokens: &mut [u32]) {
+        let copied = self.document(document).copy_to(offset, tokens);
+        assert_eq!(copied, tokens.len(), "document {document} ends before the place that its size names");
+    }
+}
+
+impl Documents for Blend<'_> {
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn size(&self, document: usize) -> usize {
+        Self::size(self, document) as usize
     }
 
     fn read(&self, document: usize, offset: usize, tokens: &mut [u32]) {

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("engine", 3),
     ("model", 2),
     ("corpus", 2),
+    ("scaling", 2),
     ("tokenizer", 1),
     ("hub", 1),
     ("kernels", 0),
