@@ -1,6 +1,7 @@
 //! The command line: every verb with its options and an example. The help is written to be read from top to bottom.
 
 mod curate;
+mod judge;
 mod perplexity;
 mod pull;
 mod tokenizer;
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use model::formats::Storage;
 
-pub use curate::Curate;
+pub use curate::{Curate, CurateWhat};
+pub use judge::{ClassifierTrain, CurateClassifier, CurateJudge};
 pub use perplexity::{EvalPerplexity, EvalWhat};
 pub use pull::Pull;
 pub use tokenizer::{Special, TokenizerCompare, TokenizerExplain};

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use corpus::{Funnel, FunnelStep, Options, Source};
 use ledger::seed::Seed;
 
-use crate::args::Curate;
+use crate::args::{Curate, CurateWhat};
 use crate::errors::Error;
 use crate::interrupt;
 use crate::progress::Shown;
 use crate::recipe::Given;
 use crate::report::scale::{bytes, count, percent};
+use crate::{curate_classifier, curate_judge};
 use ledger::progress::Progress;
 
 /// Less does not hold the pages that are worked on at once.
@@ -19,6 +20,17 @@ const LEAST_MEMORY: u64 = 256_000_000;
 
 /// `alti curate`.
 pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
+    let out = match (&args.what, &args.out) {
+        (Some(CurateWhat::Judge(args)), _) => return curate_judge::judge(args, shown),
+        (Some(CurateWhat::Classifier(verb)), _) => return curate_classifier::classifier(verb, shown),
+        (None, Some(out)) => out,
+        (None, None) => {
+            return Err(Error::Usage {
+                message: "--out is missing".to_owned(),
+                hint: "name the folder to write".to_owned(),
+            });
+        }
+    };
     let recipe = Given::load(args.recipe.as_deref(), &args.set)?.recipe()?;
     let seed = Seed(args.seed.unwrap_or(recipe.seed));
     if args.memory < LEAST_MEMORY {
@@ -27,16 +39,16 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
             hint: format!("give at least {}", bytes(LEAST_MEMORY)),
         });
     }
-    if args.out.file_name().is_none() {
+    if out.file_name().is_none() {
         return Err(Error::Usage {
-            message: format!("{} cannot be written as a folder", args.out.display()),
+            message: format!("{} cannot be written as a folder", out.display()),
             hint: "name a folder, which need not exist".to_owned(),
         });
     }
     let sources: Vec<Source> =
         args.sources.iter().map(|text| Ok(Source::parse(text)?)).collect::<Result<_, Error>>()?;
     interrupt::listen("putting on the disk what was made; once more to stop at once");
-    let work = args.work.clone().unwrap_or_else(|| work_folder(&args.out));
+    let work = args.work.clone().unwrap_or_else(|| work_folder(out));
     let options = Options {
         memory: args.memory,
         work: Some(&work),
@@ -44,7 +56,7 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
         checkpoint_bytes: args.checkpoint,
         stop: Some(interrupt::flag()),
     };
-    let run = || corpus::curate_with(&recipe.curate, &sources, &[], &args.out, seed, shown, &options);
+    let run = || corpus::curate_with(&recipe.curate, &sources, &[], out, seed, shown, &options);
     let curated = match args.threads {
         None => run(),
         Some(threads) => {
@@ -68,7 +80,7 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
         return print(&json);
     }
     print(&table(&funnel))?;
-    let out = args.out.display();
+    let out = out.display();
     shown.line(&format!("{out}: {}", kept_line(&funnel)));
     if !args.discard_work {
         let held: u64 = std::fs::read_dir(&work)

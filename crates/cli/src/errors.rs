@@ -66,6 +66,14 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A model that somebody else runs does not answer.
+    #[error("{message}")]
+    Endpoint {
+        /// Who said or did what.
+        message: String,
+        /// The remedy.
+        hint: String,
+    },
     /// The person pressed Ctrl-C; what was done is safe.
     #[error("stopped; everything done so far is kept")]
     Interrupted {
@@ -94,9 +102,10 @@ impl Error {
             Self::Align(error) => error.hint(),
             Self::Evals(error) => error.hint(),
             Self::Serve(error) => error.hint(),
-            Self::Recipe { hint, .. } | Self::Usage { hint, .. } | Self::Interrupted { hint } => {
-                Some(hint.clone())
-            }
+            Self::Recipe { hint, .. }
+            | Self::Usage { hint, .. }
+            | Self::Endpoint { hint, .. }
+            | Self::Interrupted { hint } => Some(hint.clone()),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => Some("check the path; nothing exists there".to_owned()),
                 io::ErrorKind::PermissionDenied => Some("check who owns the file or folder".to_owned()),

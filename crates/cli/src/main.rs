@@ -5,6 +5,8 @@ mod bench;
 mod chat;
 mod convert;
 mod curate;
+mod curate_classifier;
+mod curate_judge;
 mod errors;
 mod inspect;
 mod interrupt;

@@ -3,13 +3,24 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use super::judge::{CurateClassifier, CurateJudge};
 use super::train_tokenizer::size;
 
-/// Turn raw pages, tables and files into documents to train on.
+/// What `alti curate` does beside curating. A source of such a name is given as `./judge`.
+#[derive(Debug, Subcommand)]
+pub enum CurateWhat {
+    Judge(CurateJudge),
+    #[command(subcommand)]
+    Classifier(CurateClassifier),
+}
+
+/// Turn raw pages, tables and files into documents to train on; let a Llama judge them.
 #[derive(Debug, Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     long_about = "Turn raw pages, tables and files into documents to train on: Parquet, one row a document, with an account of \
         what was removed and why.\n\n\
         Read are folders, files and globs of WARC, WET, HTML, JSONL, Parquet, text and code, packed with gzip or zstd too. The main \
@@ -26,12 +37,14 @@ use super::train_tokenizer::size;
         alti curate crawl --out documents --recipe recipes/tiny.toml --discard-work"
 )]
 pub struct Curate {
+    #[command(subcommand)]
+    pub what: Option<CurateWhat>,
     /// A folder, a file or a glob to read; `registry` means the crates that cargo downloaded to this machine.
     #[arg(value_name = "SOURCE", required = true)]
     pub sources: Vec<String>,
     /// The folder to write; what is there is replaced, at the end.
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    pub out: Option<PathBuf>,
     /// A recipe, of which the section [curate] and the seed count.
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,

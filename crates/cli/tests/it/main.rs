@@ -4,6 +4,7 @@
 mod bench;
 mod corpus;
 mod curate;
+mod judge;
 mod perplexity;
 mod pull;
 #[path = "../../../hub/tests/it/server.rs"]
@@ -162,6 +163,7 @@ fn the_whole_way() {
     convert(&place);
     perplexity::run(&place);
     pull::run(&place);
+    judge::run(&place);
     disturbed(&place, &weights(&run));
 }
 
