@@ -2,6 +2,7 @@
 
 mod curate;
 mod judge;
+mod mix;
 mod perplexity;
 mod pull;
 mod tokenizer;
@@ -16,6 +17,7 @@ use model::formats::Storage;
 
 pub use curate::{Curate, CurateWhat};
 pub use judge::{ClassifierTrain, CurateClassifier, CurateJudge};
+pub use mix::{Mix, MixSearch, PackArgs, weight};
 pub use perplexity::{EvalPerplexity, EvalWhat};
 pub use pull::Pull;
 pub use tokenizer::{Special, TokenizerCompare, TokenizerExplain};
@@ -69,6 +71,9 @@ pub struct Cli {
 pub enum Verb {
     Raise(Raise),
     Curate(Curate),
+    #[command(subcommand)]
+    Mix(Mix),
+    Pack(PackArgs),
     Pull(Pull),
     Chat(Chat),
     Serve(Serve),

@@ -10,6 +10,7 @@ mod curate_judge;
 mod errors;
 mod inspect;
 mod interrupt;
+mod mix;
 mod open;
 mod perplexity;
 mod progress;
@@ -55,6 +56,8 @@ fn run(verb: &Verb, shown: &Shown) -> Result<(), Error> {
     match verb {
         Verb::Raise(args) => raise::raise(args, shown),
         Verb::Curate(args) => curate::curate(args, shown),
+        Verb::Mix(verb) => mix::mix(verb, shown),
+        Verb::Pack(args) => mix::pack(args, shown),
         Verb::Pull(args) => pull::pull(args, shown),
         Verb::Chat(args) => chat::chat(args, shown),
         Verb::Serve(args) => serve::serve(args, shown),

@@ -5,6 +5,7 @@ mod bench;
 mod corpus;
 mod curate;
 mod judge;
+mod mix;
 mod perplexity;
 mod pull;
 #[path = "../../../hub/tests/it/server.rs"]
@@ -164,6 +165,7 @@ fn the_whole_way() {
     perplexity::run(&place);
     pull::run(&place);
     judge::run(&place);
+    mix::run(&place);
     disturbed(&place, &weights(&run));
 }
 
