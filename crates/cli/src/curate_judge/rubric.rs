@@ -68,7 +68,7 @@ impl Rubric {
                 .to_owned(),
         };
         let rubric: Self = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map(|span| text[..span.start].lines().count().max(1));
+            let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
             wrong(format!(
                 "{}{}",
                 line.map(|line| format!("line {line}: ")).unwrap_or_default(),
