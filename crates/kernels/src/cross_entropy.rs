@@ -224,6 +224,12 @@ impl Scratch {
         }
     }
 
+    /// The same with every matrix cut as a dequantised one, for tests that compare bits.
+    #[cfg(test)]
+    pub(crate) fn cut_alike(self) -> Self {
+        Self { plain: self.frozen, ..self }
+    }
+
     /// The same with at least `len` values of [`Scratch::memory`].
     pub fn with_memory(self, len: usize) -> Self {
         if self.memory.len() >= len { self } else { Self { memory: Buffer::zeros(len), ..self } }

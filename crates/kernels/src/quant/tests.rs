@@ -124,7 +124,8 @@ fn check_output_layer(tokens: usize, dim: usize, vocab_size: usize, formats: &[F
             let mut dhidden = vec![f32::NAN; tokens * dim];
             let accumulate = Accumulate::Overwrite;
             let gradients = Gradients { hidden: &mut dhidden, lm_head: gradient, accumulate };
-            let (mut losses, mut scratch) = (vec![f32::NAN; tokens], Scratch::new(tokens, dim, vocab_size));
+            let mut losses = vec![f32::NAN; tokens];
+            let mut scratch = Scratch::new(tokens, dim, vocab_size).cut_alike();
             cross_entropy(&mut losses, input, Some(gradients), &mut scratch, Precision::F32);
             (losses, dhidden)
         };
