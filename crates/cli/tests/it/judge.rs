@@ -178,6 +178,7 @@ fn learn(place: &Place) {
             "curate.gopher_quality.enabled=false",
             "curate.fineweb.enabled=false",
             "curate.minhash.enabled=false",
+            "curate.line_dedup.enabled=false",
         ];
         let mut args: Vec<String> = args.iter().map(|arg| arg.to_string()).collect();
         for set in loose.into_iter().chain(["curate.gopher_repetition.enabled=false", &rule]) {

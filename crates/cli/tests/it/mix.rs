@@ -38,6 +38,7 @@ fn second(place: &Place) {
         "curate.gopher_repetition.enabled=false",
         "curate.fineweb.enabled=false",
         "curate.minhash.enabled=false",
+        "curate.line_dedup.enabled=false",
     ] {
         args.extend(["--set", set]);
     }
