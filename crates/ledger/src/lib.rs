@@ -10,6 +10,7 @@ pub mod digest;
 mod error;
 pub mod events;
 mod lines;
+pub mod lock;
 pub mod machine;
 mod median;
 pub mod metrics;

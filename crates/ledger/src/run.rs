@@ -6,15 +6,15 @@
 //! process ends, however it ends.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, File};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{self, Digest};
 use crate::machine::{self, Machine};
-use crate::{Error, atomic, clock};
+use crate::{Error, atomic, clock, lock};
 
 /// The newest manifest format that this program reads and the one it writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -292,24 +292,10 @@ fn read_manifest(root: &Path) -> Result<Manifest, Error> {
 
 fn take_lock(root: &Path) -> Result<File, Error> {
     let path = root.join(LOCK);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            return Err(Error::Locked { path: root.to_owned(), pid });
-        }
-        // A file system without locks: one writer is trusted to be alone.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-        Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
-    }
+    let Some(mut file) = lock::hold(&path)? else {
+        let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+        return Err(Error::Locked { path: root.to_owned(), pid });
+    };
     let write_pid = |file: &mut File| {
         file.set_len(0)?;
         file.rewind()?;

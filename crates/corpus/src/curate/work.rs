@@ -6,12 +6,12 @@
 //! are made again.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use ledger::atomic;
 use ledger::digest::Digest;
+use ledger::{atomic, lock};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -109,7 +109,8 @@ impl Work {
     /// Opens or creates the folder, and removes what is there of other sources.
     pub fn open(folder: &Path, layers: Vec<Layer>) -> Result<(Work, Begun), Error> {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        let lock = lock(folder)?;
+        let held = lock::hold(&folder.join(LOCK))?;
+        let lock = held.ok_or_else(|| Error::Busy { path: folder.to_path_buf() })?;
         atomic::recover(folder)?;
         let work = Work { folder: folder.to_path_buf(), layers, _lock: lock };
         let shards = work.shards()?;
@@ -276,22 +277,5 @@ fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),
-    }
-}
-
-fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join(LOCK);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: folder.to_path_buf() }),
-        // A file system without locks: one process is trusted to be alone.
-        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(file),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
     }
 }

@@ -1,12 +1,12 @@
 //! The work folder of counting: its runs and the journal that says which of them hold what. Whatever kills the program,
 //! the journal names only whole runs, and exactly the texts up to its position are in them.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ledger::atomic;
 use ledger::digest::Digest;
+use ledger::{atomic, lock};
 use serde::{Deserialize, Serialize};
 
 use super::run::{self, Run, RunReader, Stream};
@@ -221,23 +221,10 @@ fn read(path: &Path) -> Result<Option<Result<Journal, ()>>, Error> {
 }
 
 fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join(LOCK);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(failed("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Work {
-            path: folder.to_owned(),
-            problem: "another process is counting there at this moment".into(),
-        }),
-        // A file system without locks: one process is trusted to be alone.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
-        Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
-    }
+    lock::hold(&folder.join(LOCK))?.ok_or_else(|| Error::Work {
+        path: folder.to_owned(),
+        problem: "another process is counting there at this moment".into(),
+    })
 }
 
 pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
