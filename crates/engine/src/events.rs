@@ -77,9 +77,9 @@ impl Sink for Indexed {
     }
 }
 
-/// What has come of a request.
-#[derive(Default)]
-pub(crate) struct Partial {
+/// What has come of a request: gathers its events into an answer.
+#[derive(Debug, Clone, Default)]
+pub struct Partial {
     prompt: Vec<Token>,
     embedding: Vec<f32>,
     tokens: Vec<Token>,
@@ -87,7 +87,7 @@ pub(crate) struct Partial {
 
 impl Partial {
     /// Adds an event; at the last gives the answer and leaves nothing.
-    pub(crate) fn collect(&mut self, event: Event) -> Option<Result<Completion, Error>> {
+    pub fn collect(&mut self, event: Event) -> Option<Result<Completion, Error>> {
         match event {
             Event::Prompt(tokens) => self.prompt = tokens,
             Event::Embedding(values) => self.embedding = values,

@@ -28,7 +28,7 @@ pub use crate::constraint::Constraint;
 pub use crate::embedding::Pooling;
 pub use crate::engine::{Engine, Stats};
 pub use crate::error::Error;
-pub use crate::events::{Events, Sink};
+pub use crate::events::{Events, Partial, Sink};
 pub use crate::forward::{Adapter, Forward, Outputs, Segment, Wanted};
 pub use crate::request::{
     Alternative, Completion, Event, FinishReason, Request, StopCause, Timing, Token, Usage,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use engine::{Completion, Engine, Event, FinishReason, Request, Sink, Token, Usage};
+use engine::{Completion, Engine, Event, FinishReason, Partial, Request, Sink, Token, Usage};
 use futures_core::Stream;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -116,35 +116,17 @@ impl Answers {
 
     /// Waits for all of them, in the order of the requests; and what they cost together.
     pub(crate) async fn gather(mut self) -> Result<(Vec<Completion>, WireUsage), ApiError> {
-        let mut tokens: Vec<Vec<Token>> = vec![Vec::new(); self.count];
-        let mut prompts: Vec<Vec<Token>> = vec![Vec::new(); self.count];
-        let mut embeddings: Vec<Vec<f32>> = vec![Vec::new(); self.count];
+        let mut partial = vec![Partial::default(); self.count];
         let mut completions: Vec<Option<Completion>> = vec![None; self.count];
         while completions.iter().any(Option::is_none) {
             let (index, event) = self.receiver.recv().await.ok_or_else(ApiError::stopping)?;
             self.watch.see(&event);
-            match event {
-                Event::Prompt(prompt) => prompts[index] = prompt,
-                Event::Embedding(values) => embeddings[index] = values,
-                Event::Token(token) => tokens[index].push(token),
-                Event::Done { reason: FinishReason::Cancelled, .. } => return Err(ApiError::stopping()),
-                Event::Done { reason, stopped_by, usage, timing } => {
-                    let tokens = std::mem::take(&mut tokens[index]);
-                    let text = tokens.iter().map(|token| token.text.as_str()).collect();
-                    let prompt = std::mem::take(&mut prompts[index]);
-                    let embedding = std::mem::take(&mut embeddings[index]);
-                    completions[index] = Some(Completion {
-                        prompt,
-                        embedding,
-                        text,
-                        tokens,
-                        reason,
-                        stopped_by,
-                        usage,
-                        timing,
-                    });
+            if let Some(answer) = partial[index].collect(event) {
+                let answer = answer.map_err(|error| ApiError::from_engine(error, "prompt", 0))?;
+                if answer.reason == FinishReason::Cancelled {
+                    return Err(ApiError::stopping());
                 }
-                Event::Failed(error) => return Err(ApiError::from_engine(error, "prompt", 0)),
+                completions[index] = Some(answer);
             }
         }
         let completions: Vec<Completion> = completions.into_iter().flatten().collect();
