@@ -1,7 +1,7 @@
 //! `alti curate`: sources to documents, and the funnel as a table. How documents are read, filtered and compared is the
 //! corpus'; the stage of `alti raise` runs the same.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use corpus::{Funnel, FunnelStep, Options, Source};
 use ledger::seed::Seed;
@@ -12,11 +12,9 @@ use crate::interrupt;
 use crate::progress::Shown;
 use crate::recipe::Given;
 use crate::report::scale::{bytes, count, percent};
+use crate::resumable::{beside, check_memory, interrupted};
 use crate::{curate_classifier, curate_judge};
 use ledger::progress::Progress;
-
-/// Less does not hold the pages that are worked on at once.
-const LEAST_MEMORY: u64 = 256_000_000;
 
 /// `alti curate`.
 pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
@@ -33,25 +31,15 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
     };
     let recipe = Given::load(args.recipe.as_deref(), &args.set)?.recipe()?;
     let seed = Seed(args.seed.unwrap_or(recipe.seed));
-    if args.memory < LEAST_MEMORY {
-        return Err(Error::Usage {
-            message: format!("--memory is {}, which is too little", bytes(args.memory)),
-            hint: format!("give at least {}", bytes(LEAST_MEMORY)),
-        });
-    }
-    if out.file_name().is_none() {
-        return Err(Error::Usage {
-            message: format!("{} cannot be written as a folder", out.display()),
-            hint: "name a folder, which need not exist".to_owned(),
-        });
-    }
+    check_memory(args.memory)?;
+    let beside = beside(out, "work")?;
+    let work = args.work.as_ref().unwrap_or(&beside);
     let sources: Vec<Source> =
         args.sources.iter().map(|text| Ok(Source::parse(text)?)).collect::<Result<_, Error>>()?;
     interrupt::listen("putting on the disk what was made; once more to stop at once");
-    let work = args.work.clone().unwrap_or_else(|| work_folder(out));
     let options = Options {
         memory: args.memory,
-        work: Some(&work),
+        work: Some(work),
         keep_work: !args.discard_work,
         checkpoint_bytes: args.checkpoint,
         stop: Some(interrupt::flag()),
@@ -69,9 +57,7 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
         }
     };
     let funnel = curated.map_err(|error| match error {
-        corpus::Error::Stopped => {
-            Error::Interrupted { hint: "run the same command again; it goes on from here".to_owned() }
-        }
+        corpus::Error::Stopped => interrupted(),
         other => other.into(),
     })?;
     if args.json {
@@ -83,7 +69,7 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
     let out = out.display();
     shown.line(&format!("{out}: {}", kept_line(&funnel)));
     if !args.discard_work {
-        let held: u64 = std::fs::read_dir(&work)
+        let held: u64 = std::fs::read_dir(work)
             .into_iter()
             .flatten()
             .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
@@ -101,13 +87,6 @@ fn print(text: &str) -> Result<(), Error> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
     writeln!(out, "{text}").map_err(Error::io("write", Path::new("standard output")))
-}
-
-/// `OUT.work`, beside the folder that is written.
-pub fn work_folder(out: &Path) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(".work");
-    out.with_file_name(name)
 }
 
 /// What was kept of how much, in one line.
@@ -184,10 +163,5 @@ mod tests {
         assert!(rows[0].starts_with("step            documents"), "{table}");
         assert!(rows[1].ends_with("c 7, a b 5, f 3, others 3, emails replaced 4"), "{table}");
         assert!(rows[1].starts_with("gopher quality      1,000"), "{table}");
-    }
-
-    #[test]
-    fn the_work_lies_beside_the_documents() {
-        assert_eq!(work_folder(Path::new("a/docs")), Path::new("a/docs.work"));
     }
 }

@@ -18,6 +18,7 @@ mod pull;
 mod raise;
 mod recipe;
 mod report;
+mod resumable;
 mod serve;
 mod status;
 mod tokenizers;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use corpus::steps::language;
 use corpus::{Source, Text, TextSink, Texts};
@@ -20,9 +20,7 @@ use crate::errors::Error;
 use crate::interrupt;
 use crate::progress::Shown;
 use crate::report::scale::{bytes, count, figures, percent};
-
-/// Less does not hold what is read at once, and the tables of merging.
-const LEAST_MEMORY: u64 = 256_000_000;
+use crate::resumable::{beside, check_memory, interrupted};
 
 /// `alti tokenizer train`.
 pub fn train(args: &TrainTokenizer, shown: &Shown) -> Result<(), Error> {
@@ -33,29 +31,20 @@ pub fn train(args: &TrainTokenizer, shown: &Shown) -> Result<(), Error> {
     };
     settings.validate()?;
     let weights = weights(args)?;
-    if args.memory < LEAST_MEMORY {
-        return Err(Error::Usage {
-            message: format!("--memory is {}, which is too little", bytes(args.memory)),
-            hint: format!("give at least {}", bytes(LEAST_MEMORY)),
-        });
-    }
-    if args.out.file_name().is_none() {
-        return Err(Error::Usage {
-            message: format!("{} cannot be written as a folder", args.out.display()),
-            hint: "name a folder, which need not exist".to_owned(),
-        });
-    }
+    check_memory(args.memory)?;
+    let work = beside(&args.out, "work")?;
+    let work = args.work.as_deref().unwrap_or(&work);
     let sources: Vec<Source> =
         args.sources.iter().map(|text| Ok(Source::parse(text)?)).collect::<Result<_, Error>>()?;
     let reading = corpus::Settings::default();
     // What an earlier training wrote among the sources is not read.
-    let texts = Texts::find(&sources, &reading, &[&args.out, &work_folder(args)])?;
+    let texts = Texts::find(&sources, &reading, &[&args.out, work])?;
     for skipped in texts.skipped() {
         shown.warn(&format!("left out {}: {}", skipped.place, skipped.reason));
     }
 
     interrupt::listen("writing down what was counted; once more to stop at once");
-    let counts = count_pieces(args, &texts, &reading, shown)?;
+    let counts = count_pieces(args, work, &texts, &reading, shown)?;
     if counts.groups().iter().all(|group| group.bytes == 0) {
         let first =
             counts.left_out().first.clone().map(|first| format!(", first {first}")).unwrap_or_default();
@@ -100,10 +89,6 @@ fn places(count_of: u64) -> String {
     format!("{} {}", count(count_of), if count_of == 1 { "place" } else { "places" })
 }
 
-fn interrupted() -> Error {
-    Error::Interrupted { hint: "run the same command again; it goes on from here".to_owned() }
-}
-
 fn weights(args: &TrainTokenizer) -> Result<Weights, Error> {
     let mut sources = vec![1.0; args.sources.len()];
     for (named, weight) in &args.weights {
@@ -125,14 +110,6 @@ fn weights(args: &TrainTokenizer) -> Result<Weights, Error> {
     Ok(weights)
 }
 
-fn work_folder(args: &TrainTokenizer) -> PathBuf {
-    args.work.clone().unwrap_or_else(|| {
-        let mut name = args.out.file_name().unwrap_or_default().to_owned();
-        name.push(".work");
-        args.out.with_file_name(name)
-    })
-}
-
 /// What the counts follow from. Weights, vocabulary and memory are not in it: with other ones the counts are the same.
 fn fingerprint(args: &TrainTokenizer, texts: &Texts, reading: &corpus::Settings) -> Result<Digest, Error> {
     let reading = (reading.text_part_bytes, reading.max_input_document_bytes, reading.include_hidden);
@@ -141,11 +118,11 @@ fn fingerprint(args: &TrainTokenizer, texts: &Texts, reading: &corpus::Settings)
 
 fn count_pieces(
     args: &TrainTokenizer,
+    work: &Path,
     texts: &Texts,
     reading: &corpus::Settings,
     shown: &Shown,
 ) -> Result<Counts, Error> {
-    let work = work_folder(args);
     let options = Options {
         memory: args.memory,
         threads: args.threads.map_or_else(rayon::current_num_threads, usize::from),
@@ -153,10 +130,10 @@ fn count_pieces(
     };
     let detect = |text: &str| language::detect(text).map(|(language, _)| language);
     let detect = args.language_exponent.map(|_| detect as fn(&str) -> Option<&'static str>);
-    let (counting, begun) = Counting::open(&work, &fingerprint(args, texts, reading)?, options, detect)?;
+    let (counting, begun) = Counting::open(work, &fingerprint(args, texts, reading)?, options, detect)?;
     match begun {
         Begun::New => {}
-        Begun::Continued => tell_progress(&counting, &work, texts, shown),
+        Begun::Continued => tell_progress(&counting, work, texts, shown),
         Begun::Anew(reason) => {
             shown.warn(&format!("counting anew in {}: {reason}", work.display()));
         }

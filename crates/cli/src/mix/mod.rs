@@ -29,6 +29,7 @@ use crate::interrupt;
 use crate::progress::Shown;
 use crate::recipe::{Given, Recipe};
 use crate::report::scale::{figures, percent};
+use crate::resumable::interrupted;
 
 /// `alti mix`.
 pub fn mix(verb: &Mix, shown: &Shown) -> Result<(), Error> {
@@ -209,9 +210,7 @@ impl Proxies<'_> {
             stop: interrupt::flag(),
         })?;
         let Outcome::Finished(done) = outcome else {
-            return Err(Error::Interrupted {
-                hint: "run the same command again; it goes on from here".to_owned(),
-            });
+            return Err(interrupted());
         };
         let mut bits = Vec::new();
         for source in self.sources {

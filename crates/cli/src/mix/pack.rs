@@ -1,6 +1,6 @@
 //! `alti pack`: token shards of several sources in one order, by a mixture.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ledger::seed::Seed;
 use serde_json::{Value, json};
@@ -10,11 +10,12 @@ use crate::args::{PackArgs, weight};
 use crate::errors::Error;
 use crate::progress::Shown;
 use crate::report::scale::{count, figures, percent, short};
+use crate::resumable::beside;
 
 /// `alti pack`.
 pub fn pack(args: &PackArgs, shown: &Shown) -> Result<(), Error> {
     let (tokenizer, digest) = tokenizer(&args.tokenizer)?;
-    let sources = pack_all(&args.sources, (&tokenizer, &digest), &beside(&args.out)?, shown)?;
+    let sources = pack_all(&args.sources, (&tokenizer, &digest), &beside(&args.out, "sources")?, shown)?;
     let shares = mixture(args, &sources)?;
     let all: u64 = sources.iter().map(|source| source.train.total_tokens()).sum();
     let tokens = args.tokens.unwrap_or(all);
@@ -66,16 +67,6 @@ pub fn pack(args: &PackArgs, shown: &Shown) -> Result<(), Error> {
     }
     shown.line(&format!("{}: {} tokens to train on", args.out.display(), short(summary.train.tokens as f64)));
     Ok(())
-}
-
-/// `OUT.sources`.
-fn beside(out: &Path) -> Result<PathBuf, Error> {
-    let mut name = out.file_name().map(ToOwned::to_owned).ok_or_else(|| Error::Usage {
-        message: format!("{} cannot be written as a folder", out.display()),
-        hint: "name a folder, which need not exist".to_owned(),
-    })?;
-    name.push(".sources");
-    Ok(out.with_file_name(name))
 }
 
 fn mixture(args: &PackArgs, sources: &[Packed]) -> Result<Vec<f64>, Error> {

@@ -10,9 +10,10 @@ use ledger::digest::Digest;
 use serde_json::json;
 
 use super::{Context, Made, Need, Stage};
-use crate::curate::{kept_line, work_folder};
+use crate::curate::kept_line;
 use crate::errors::Error;
 use crate::interrupt;
+use crate::resumable::beside;
 
 pub struct Curate;
 
@@ -42,7 +43,7 @@ impl Stage for Curate {
         let evaluation = evaluation_texts(&context.evaluation_items()?);
         let out = context.run.documents();
         let sources = sources(context)?;
-        let work = work_folder(&out);
+        let work = beside(&out, "work")?;
         let options = Options { work: Some(&work), stop: Some(interrupt::flag()), ..Options::default() };
         let (settings, seed) = (&context.recipe.curate, context.seed);
         let curated =
@@ -62,7 +63,7 @@ impl Stage for Curate {
     }
 
     fn forget(&self, context: &Context) -> Result<(), Error> {
-        super::pretrain::forget(&work_folder(&context.run.documents()))
+        super::pretrain::forget(&beside(&context.run.documents(), "work")?)
     }
 }
 
