@@ -7,15 +7,17 @@ use std::path::Path;
 
 use arrow_array::RecordBatch;
 use ledger::progress::{Progress, Unit};
+use rayon::prelude::*;
 
 use super::Options;
+use super::first_pass::breadth;
 use super::plan::Plan;
 use super::substring::Substrings;
 use super::survivors::{self, Survivors};
 use super::work::Work;
 use crate::settings::RemovedSamples;
 use crate::steps::Step;
-use crate::steps::line_dedup::LineCounts;
+use crate::steps::line_dedup::{BatchLines, LineCounts};
 use crate::steps::token_distribution::TokenCounts;
 use crate::{Error, Settings};
 
@@ -24,11 +26,12 @@ pub(crate) trait CorpusRule: Send {
     /// What a person reads while it looks, such as "counting lines".
     fn label(&self) -> &'static str;
 
-    /// Looks at the next documents, a batch of at least the columns of [`crate::batch::working_schema`].
+    /// Looks at the next documents, batches of at least the columns of [`crate::batch::working_schema`]: some at once, so that
+    /// what does not depend on their order can be done on all threads of rayon's current pool.
     ///
     /// # Errors
     /// What it cannot read or write.
-    fn look(&mut self, batch: &RecordBatch) -> Result<(), Error>;
+    fn look(&mut self, batches: &[RecordBatch]) -> Result<(), Error>;
 
     /// All documents were seen; true asks to see them once more.
     ///
@@ -66,8 +69,9 @@ impl CorpusRule for LineCounts {
         "counting lines"
     }
 
-    fn look(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        self.add(LineCounts::lines(batch)?)
+    fn look(&mut self, batches: &[RecordBatch]) -> Result<(), Error> {
+        let lines: Vec<BatchLines> = batches.par_iter().map(LineCounts::lines).collect::<Result<_, _>>()?;
+        lines.into_iter().try_for_each(|lines| self.add(lines))
     }
 
     fn step(self: Box<Self>) -> Result<Box<dyn Step>, Error> {
@@ -80,8 +84,8 @@ impl CorpusRule for TokenCounts {
         "counting tokens"
     }
 
-    fn look(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        self.add(std::slice::from_ref(batch))
+    fn look(&mut self, batches: &[RecordBatch]) -> Result<(), Error> {
+        self.add(batches)
     }
 
     fn step(self: Box<Self>) -> Result<Box<dyn Step>, Error> {
@@ -100,12 +104,18 @@ pub(super) fn look(
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
     // The second pass, which removes, shows what.
     let nothing = RemovedSamples { first: 0, fraction: 0.0, ..settings.removed.clone() };
+    let (_, window) = breadth(options);
     for mut rule in rules(settings, work.folder(), options.memory / 2)? {
         loop {
             let task = progress.begin(rule.label(), Some(plan.documents()), Unit::Documents);
             let left = |survivors: Survivors| Ok(survivors.after);
-            let take = |batch| rule.look(&batch);
+            let mut group = Vec::with_capacity(window);
+            let take = |batch| {
+                group.push(batch);
+                if group.len() < window { Ok(()) } else { rule.look(&std::mem::take(&mut group)) }
+            };
             survivors::each(work, plan, &steps, &nothing, task.as_ref(), options, left, take)?;
+            rule.look(&group)?;
             if !rule.end_look()? {
                 break;
             }

@@ -127,8 +127,8 @@ impl CorpusRule for Substrings {
         }
     }
 
-    fn look(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        Rows::of(batch, NAME)?.iter().try_for_each(|row| self.row(row))
+    fn look(&mut self, batches: &[RecordBatch]) -> Result<(), Error> {
+        batches.iter().try_for_each(|batch| Rows::of(batch, NAME)?.iter().try_for_each(|row| self.row(row)))
     }
 
     fn end_look(&mut self) -> Result<bool, Error> {

@@ -29,7 +29,7 @@ fn cut(texts: &[String], min_words: u64, memory: u64, kind: Kind, size: usize) -
     let mut rule: Box<dyn CorpusRule> = Box::new(Substrings::new(min_words, folder.path(), memory));
     let batches = batches(texts, kind, size);
     loop {
-        batches.iter().for_each(|batch| rule.look(batch).unwrap());
+        rule.look(&batches).unwrap();
         if !rule.end_look().unwrap() {
             break;
         }
