@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use ledger::digest::Digest;
 use serde_json::{Value, json};
 
+use crate::Place;
 use crate::corpus::prose;
-use crate::{PATIENCE, Place, both};
+use crate::kills::{End, end_early};
 
 const SETTINGS: [&str; 4] =
     ["--set", "curate.gopher_repetition.enabled=false", "--set", "curate.held_out.fraction=0.1"];
@@ -47,25 +46,8 @@ fn killed_and_run_again_it_writes_the_same_documents() {
     let work = place.path("stormy.work");
     for kill in 0..4 {
         let before = parts(&work);
-        let mut child =
-            place.command(&curate("stormy")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let since = Instant::now();
-        while parts(&work) <= before {
-            assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
-            assert!(since.elapsed() < PATIENCE, "nothing is put on the disk");
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        if kill == 2 {
-            // A person's Ctrl-C: it puts on the disk what it has.
-            let pid = child.id().to_string();
-            assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-            let output = child.wait_with_output().unwrap();
-            assert_eq!(output.status.code(), Some(130), "{}", both(&output));
-            assert!(both(&output).contains("goes on from here"), "{}", both(&output));
-        } else {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        let end = if kill == 2 { End::Interrupt } else { End::Kill };
+        end_early(&place, &curate("stormy"), &end, || parts(&work) > before);
         assert!(!place.path("stormy").exists());
     }
     let said = place.run(&curate("stormy"));

@@ -5,6 +5,7 @@ mod bench;
 mod corpus;
 mod curate;
 mod judge;
+mod kills;
 mod mix;
 mod perplexity;
 mod pull;

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use ledger::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, Place, both};
+use crate::Place;
+use crate::kills::{End, end_early};
 
 /// Lines of JSONL in three languages by turns, one of them unknown to the line, and one line that is malformed.
 fn lines(documents: u64) -> String {
@@ -71,25 +70,10 @@ fn killed_and_run_again_it_makes_the_same_tokenizer() {
     let work = place.path("stormy.work");
     for kill in 0..4 {
         let before = position(&work);
-        let mut child =
-            place.command(&train("stormy")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let since = Instant::now();
-        while position(&work) == before || position(&work) == Some(json!({"input": 0, "records": 0})) {
-            assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
-            assert!(since.elapsed() < PATIENCE, "nothing is put on the disk");
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        if kill == 2 {
-            // A person's Ctrl-C: it writes down what it has.
-            let pid = child.id().to_string();
-            assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-            let output = child.wait_with_output().unwrap();
-            assert_eq!(output.status.code(), Some(130), "{}", both(&output));
-            assert!(both(&output).contains("goes on from here"), "{}", both(&output));
-        } else {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        let end = if kill == 2 { End::Interrupt } else { End::Kill };
+        end_early(&place, &train("stormy"), &end, || {
+            ![&before, &Some(json!({"input": 0, "records": 0}))].contains(&&position(&work))
+        });
         assert!(!place.path("stormy").exists());
     }
     let said = place.run(&train("stormy"));
