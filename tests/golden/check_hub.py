@@ -21,7 +21,8 @@ FILES = {
     "config.json": b'{"model_type": "llama"}',
     "tokenizer.json": b"{}",
     "model.safetensors": bytes(range(256)) * 4096,
-    "original/params.json": b"{}",
+    # No two files are alike: the cache holds contents once, so that a twin may rightly never be asked for.
+    "original/params.json": b'{"dim": 64}',
 }
 LARGE = {"model.safetensors"}
 ASKED = []
