@@ -24,6 +24,8 @@ mod amx;
 mod amx_long;
 #[cfg(target_arch = "x86_64")]
 mod amx_short;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod layout;
 mod matrix;
 mod memory;
@@ -68,6 +70,10 @@ pub fn product(y: &mut ViewMut, x: &Activations, weights: &Matrix, accumulate: A
         if !rows.tiled() && vnni::available() {
             // SAFETY: the processor has these instructions.
             return unsafe { vnni::product(y, rows, weights, add) };
+        }
+        if !rows.tiled() && avx2::available() {
+            // SAFETY: the processor has these instructions.
+            return unsafe { avx2::product(y, rows, weights, add) };
         }
     }
     plain::product(y, rows, weights, add);
