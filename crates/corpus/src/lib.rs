@@ -35,7 +35,7 @@ pub mod steps;
 mod texts;
 pub mod url;
 
-pub use curate::{Options, curate, curate_with};
+pub use curate::{Options, Stage, curate, curate_with, stages};
 pub use documents::{Document, Documents, Split, count, documents};
 pub use error::Error;
 pub use funnel::{Funnel, FunnelStep};

@@ -1,6 +1,6 @@
 //! The options of `alti curate`.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -70,6 +70,39 @@ pub struct Curate {
     #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = size)]
     pub checkpoint: u64,
     /// Print the funnel as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measure how long each stage of curation takes a core.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Measure how long each stage of curation takes a core: reading, each step over documents, and each pass over the \
+        corpus, in documents and in megabytes a second of what the stage was given.\n\n\
+        The sources are curated as `alti curate` does it, on one thread, once a round; what comes out is removed again. Nothing \
+        else should run on the machine meanwhile.",
+    after_long_help = "Examples:\n  \
+        alti bench curate crawl.warc.gz\n  \
+        alti bench curate crawl.warc.gz --recipe recipes/tiny.toml --set curate.minhash.bands=20\n  \
+        alti bench curate dump.jsonl.zst --json | jq '.stages[] | [.name, .documents_per_second]'"
+)]
+pub struct BenchCurate {
+    /// A folder, a file or a glob to read.
+    #[arg(value_name = "SOURCE", required = true)]
+    pub sources: Vec<String>,
+    /// A recipe, of which the section [curate] counts.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// One setting, as in a recipe: curate.key=value; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// How often the sources are curated; the median of each stage counts.
+    #[arg(long, default_value = "3", value_name = "N")]
+    pub rounds: NonZeroU32,
+    /// Memory to keep to, such as 512MB or 16GB.
+    #[arg(long, value_name = "SIZE", default_value = "4GB", value_parser = size)]
+    pub memory: u64,
+    /// Print the figures as JSON.
     #[arg(long)]
     pub json: bool,
 }

@@ -1,5 +1,7 @@
-//! `alti bench`: what this machine makes of a recipe, a model or a tokenizer. It measures and writes nothing to disk.
+//! `alti bench`: what this machine makes of a recipe, a model, a tokenizer or the rules of curation. It measures and leaves
+//! nothing on the disk.
 
+mod curate;
 mod engine;
 mod text;
 mod tokenizer;
@@ -17,6 +19,7 @@ pub fn bench(args: &args::Bench, shown: &Shown) -> Result<(), Error> {
     match args {
         args::Bench::Train(args) => train::train(args, shown),
         args::Bench::Engine(args) => engine::engine(args, shown),
+        args::Bench::Curate(args) => curate::curate(args, shown),
         args::Bench::Tokenizer(args) => tokenizer::tokenizer(args, shown),
     }
 }

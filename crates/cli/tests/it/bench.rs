@@ -98,3 +98,36 @@ pub fn run(place: &Place) {
     // Its pages are shorter than such a row.
     assert!(found["batch"]["documents"].as_u64() > found["batch"]["rows"].as_u64(), "{found}");
 }
+
+#[test]
+fn the_stages_of_curation_are_measured_one_by_one() {
+    let place = Place::new();
+    let temporary = place.path("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let rule = "curate.gopher_repetition.enabled=false";
+    let mut command = place.command(&["bench", "curate", "pages", "--rounds", "2", "--json", "--set", rule]);
+    let output = command.env("TMPDIR", &temporary).output().unwrap();
+    assert!(output.status.success(), "{}", super::both(&output));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stages = found["stages"].as_array().unwrap();
+    let stage = |name: &str| {
+        let same = stages.iter().find(|stage| stage["name"] == name);
+        same.unwrap_or_else(|| panic!("{name} is missing in {found}"))
+    };
+    let documents = |name: &str| stage(name)["documents"].as_u64().unwrap();
+    // What a stage is given is what those before it left.
+    let order = ["read", "extract", "gopher_quality", "sign", "finding duplicates", "writing documents"];
+    assert!(
+        documents("read") > 0 && order.windows(2).all(|two| documents(two[0]) >= documents(two[1])),
+        "{found}"
+    );
+    assert_eq!(documents("extract"), documents("read"));
+    for stage in stages {
+        let seconds = stage["seconds"].as_array().unwrap();
+        assert!(
+            seconds.len() == 2 && seconds.iter().all(|second| second.as_f64().unwrap() >= 0.0),
+            "{stage}"
+        );
+    }
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "something is left");
+}

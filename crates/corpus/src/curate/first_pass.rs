@@ -27,6 +27,9 @@ use crate::source::{Input, Inputs};
 use crate::steps::{self, Removed, Step};
 use crate::{Error, Settings, url};
 
+/// What the pass is called while it runs.
+pub(super) const READING: &str = "reading and filtering documents";
+
 /// Most documents of a shard: their signatures are held until it ends.
 const SHARD_DOCUMENTS: u64 = 1 << 16;
 
@@ -155,7 +158,7 @@ pub(super) fn run(
     }
     if !position.end {
         let bytes = inputs.inputs.iter().map(|input| input.bytes).sum();
-        let task = progress.begin("reading and filtering documents", Some(bytes), Unit::Bytes);
+        let task = progress.begin(READING, Some(bytes), Unit::Bytes);
         let before = inputs.inputs.iter().take(position.input).map(|input| input.bytes).sum();
         task.position(before);
         let feed = |feed: &mut Feed<Thing>| {
@@ -354,7 +357,7 @@ fn empty(settings: &Settings) -> Signed {
     }
 }
 
-fn count(batch: &RecordBatch) -> Count {
+pub(super) fn count(batch: &RecordBatch) -> Count {
     Count { documents: batch.num_rows() as u64, bytes: batch::text_bytes(batch) }
 }
 

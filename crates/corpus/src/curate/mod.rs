@@ -9,11 +9,14 @@ mod pipeline;
 mod plan;
 mod second_pass;
 mod shard;
+mod stages;
 mod substring;
 mod survivors;
 #[cfg(test)]
 mod tests;
 mod work;
+
+pub use stages::{Stage, stages};
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
