@@ -93,6 +93,15 @@ pub enum Error {
         /// The missing column or failed operation.
         reason: String,
     },
+    /// A folder that curation did not write.
+    #[error(
+        "{} is no folder of curated documents: it holds neither funnel.json nor train-00000.parquet or heldout-00000.parquet",
+        path.display()
+    )]
+    NotCurated {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A folder holds no documents of a split.
     #[error("{} holds no {split} documents", path.display())]
     NoDocuments {
@@ -183,6 +192,7 @@ impl Error {
                 "a list is UTF-8 text with an entry a line; lines that begin with # are left out".into()
             }
             Error::Batch { .. } => return None,
+            Error::NotCurated { .. } => "give the folder that `alti curate` wrote (--out), or the documents/ of a run".into(),
             Error::NoDocuments { .. } => "curate first, or give the folder that curation wrote".into(),
             Error::DoesNotFit { .. } => "use the tokenizer that the folder was made for".into(),
             Error::TooManyDocuments { .. } => "curate the sources in parts, such as a crawl at a time".into(),

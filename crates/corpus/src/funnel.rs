@@ -65,6 +65,11 @@ impl Count {
         self.documents += 1;
         self.bytes += bytes;
     }
+
+    pub(crate) fn merge(&mut self, other: Count) {
+        self.documents += other.documents;
+        self.bytes += other.bytes;
+    }
 }
 
 /// Inputs that were skipped.

@@ -9,6 +9,7 @@
 //! - [`pack`] turns them into token shards, which [`indexed`] reads and writes; [`blend`] mixes those of several sources.
 //! - [`Texts`] streams the texts of sources as they are, for what needs no curation.
 //! - [`spill`] sorts records that memory does not hold.
+//! - [`survey`] tells what a folder of documents holds.
 //! - [`registry`] lists the crates on this machine.
 
 pub mod batch;
@@ -32,10 +33,11 @@ pub mod settings;
 mod source;
 pub mod spill;
 pub mod steps;
+pub mod survey;
 mod texts;
 pub mod url;
 
-pub use curate::{Options, Stage, curate, curate_with, stages};
+pub use curate::{Made, Options, Stage, curate, curate_with, stages};
 pub use documents::{Document, Documents, Split, count, documents};
 pub use error::Error;
 pub use funnel::{Funnel, FunnelStep};

@@ -35,14 +35,8 @@ const TRACKING: [&str; 22] = [
 /// fragment, no tracking parameters (`utm_…` and 22 others), a path of at least `/`, and escapes (`%7e`) in capitals.
 /// The other parameters stay as they are, in their order. Nothing for what is no `http` or `https` address.
 pub fn normalise(url: &str) -> Option<String> {
-    let url = url.trim();
-    let (scheme, rest) = url.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return None;
-    }
+    let (host, rest) = host_and_rest(url.trim())?;
     let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
-    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let host = host.strip_suffix(":80").or_else(|| host.strip_suffix(":443")).unwrap_or(host);
     let host = host.trim_end_matches([':', '.']).to_lowercase();
     if host.is_empty() {
@@ -60,6 +54,27 @@ pub fn normalise(url: &str) -> Option<String> {
         mark = '&';
     }
     Some(normal)
+}
+
+/// Host with port, and what follows it.
+fn host_and_rest(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return None;
+    }
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    Some((authority.rsplit_once('@').map_or(authority, |(_, host)| host), rest))
+}
+
+/// The host of a web address in lower case, without port, last full stop and a leading `www.`; nothing for what is no
+/// `http` or `https` address. Hosts below one domain stay several: which of them belong together no rule tells.
+pub fn host(url: &str) -> Option<String> {
+    let (host, _) = host_and_rest(url.trim())?;
+    // An IPv6 address has colons of its own, in brackets.
+    let port = host.rfind(':').filter(|&at| host[at + 1..].bytes().all(|byte| byte.is_ascii_digit()));
+    let host = host[..port.unwrap_or(host.len())].trim_end_matches('.').to_lowercase();
+    let host = host.strip_prefix("www.").unwrap_or(&host);
+    (!host.is_empty()).then(|| host.to_string())
 }
 
 /// A 128-bit hash of the normal form, by which addresses are compared; never 0.
@@ -141,6 +156,19 @@ mod tests {
     }
 
     #[test]
+    fn hosts_are_found() {
+        let check = |url: &str, wanted: Option<&str>| assert_eq!(host(url).as_deref(), wanted, "{url}");
+        check(" HTTPS://user:word@www.Example.ORG.:8443/a@b", Some("example.org"));
+        check("http://a.example.org?x#y", Some("a.example.org"));
+        check("http://[2001:db8::1]:80/", Some("[2001:db8::1]"));
+        check("http://[2001:db8::1]/", Some("[2001:db8::1]"));
+        check("http://bücher.de", Some("bücher.de"));
+        for other in ["http://", "http://:80/", "ftp://a.b", "crate/src/lib.rs"] {
+            check(other, None);
+        }
+    }
+
+    #[test]
     fn dates_are_ordered() {
         let check = |date: &str, rank: u64| assert_eq!(date_rank(Some(date)), rank, "{date}");
         check("2024-04-18T09:30:00Z", 20240418093000);
@@ -163,6 +191,7 @@ mod tests {
         #[test]
         fn anything_is_taken(url in any::<String>(), date in any::<String>()) {
             let _ = (normalise(&url), normalise(&format!("http://{url}")), date_rank(Some(&date)));
+            let _ = (host(&url), host(&format!("http://{url}")));
         }
     }
 }

@@ -4,8 +4,9 @@
 //! [second pass](second_pass) writes them. What the steps do is theirs.
 
 mod first_pass;
+mod made;
 mod over_corpus;
-mod pipeline;
+pub(crate) mod pipeline;
 mod plan;
 mod second_pass;
 mod shard;
@@ -29,6 +30,7 @@ use crate::error::inputs as counted;
 use crate::funnel::{Funnel, FunnelStep, Skipped, SkippedInput};
 use crate::source::{self, Inputs, Source};
 use crate::{Error, Settings, removed};
+pub use made::Made;
 use plan::Plan;
 use second_pass::Outputs;
 use work::Work;
@@ -99,8 +101,8 @@ pub fn curate(
 }
 
 /// Curates the sources into the folder `out`, which then holds `train-00000.parquet` …, `heldout-00000.parquet` …,
-/// `funnel.json`, `skipped.jsonl`, `clusters.jsonl` (which kept documents stand for how many duplicates) and `removed/` (some
-/// of the documents that each step removed). `out` is
+/// `funnel.json`, `curation.json` (see [`Made`]), `skipped.jsonl`, `clusters.jsonl` (which kept documents stand for how many
+/// duplicates) and `removed/` (some of the documents that each step removed). `out` is
 /// replaced whole, at the end; killed before, it is as it was.
 ///
 /// Documents that overlap with `evaluation_texts` are removed. The output depends on the sources, the settings,
@@ -171,6 +173,7 @@ pub fn curate_with(
         return Err(nothing_kept(&funnel));
     }
     write_accounts(folder.path(), &funnel, &listed)?;
+    made::write(folder.path(), sources, settings, seed)?;
     if options.work.is_none() {
         work.remove()?;
         folder.commit()?;

@@ -11,7 +11,7 @@ use crate::Error;
 use crate::read::Flow;
 
 /// Where things to be worked on are sent.
-pub(super) struct Feed<T> {
+pub(crate) struct Feed<T> {
     things: Sender<(usize, T)>,
     /// One for each thing that there is room for.
     room: Receiver<()>,
@@ -32,7 +32,7 @@ type Outcome<U> = Result<U, Box<dyn Any + Send>>;
 /// Runs `feed` in a thread of its own, `work` in `threads` more, and `take` here, which gets the results in the order
 /// of sending; at most `window` things are on the way. After an error of `take` the others end, and it is returned;
 /// a panic goes on here.
-pub(super) fn ordered<T: Send, U: Send, R: Send>(
+pub(crate) fn ordered<T: Send, U: Send, R: Send>(
     threads: usize,
     window: usize,
     feed: impl FnOnce(&mut Feed<T>) -> R + Send,

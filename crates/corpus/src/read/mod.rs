@@ -4,7 +4,7 @@
 mod document;
 mod gzip;
 mod jsonl;
-mod table;
+pub(crate) mod table;
 mod warc;
 
 use std::fs::File;

@@ -145,7 +145,7 @@ fn strings(batch: &RecordBatch, name: &str) -> Option<StringArray> {
 
 /// A text column in whatever layout its writer chose, as plain strings. By hand: Arrow's general cast would bring
 /// four more crates and a minute of building.
-fn plain_strings(column: &dyn Array) -> Option<StringArray> {
+pub(crate) fn plain_strings(column: &dyn Array) -> Option<StringArray> {
     Some(match column.data_type() {
         DataType::Utf8 => column.as_string::<i32>().clone(),
         DataType::LargeUtf8 => column.as_string::<i64>().iter().collect(),
@@ -165,6 +165,6 @@ fn plain_strings(column: &dyn Array) -> Option<StringArray> {
 }
 
 /// Runs a step of the Parquet library, whose answer to some malformed files is a panic.
-fn shielded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(crate) fn shielded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the Parquet reader gave up on it".into()))
 }
