@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use model::formats::Storage;
 
-pub use curate::{BenchCurate, Curate, CurateWhat};
+pub use curate::{BenchCurate, Curate, CurateReport, CurateWhat};
 pub use judge::{ClassifierTrain, CurateClassifier, CurateJudge};
 pub use mix::{Mix, MixSearch, PackArgs, weight};
 pub use perplexity::{EvalPerplexity, EvalWhat};

@@ -12,8 +12,8 @@ use crate::interrupt;
 use crate::progress::Shown;
 use crate::recipe::Given;
 use crate::report::scale::{bytes, count, percent};
-use crate::resumable::{beside, check_memory, interrupted};
-use crate::{curate_classifier, curate_judge};
+use crate::resumable::{beside, check_memory, interrupted, on_threads};
+use crate::{curate_classifier, curate_judge, curate_report, program};
 use ledger::progress::Progress;
 
 /// `alti curate`.
@@ -21,6 +21,7 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
     let out = match (&args.what, &args.out) {
         (Some(CurateWhat::Judge(args)), _) => return curate_judge::judge(args, shown),
         (Some(CurateWhat::Classifier(verb)), _) => return curate_classifier::classifier(verb, shown),
+        (Some(CurateWhat::Report(args)), _) => return curate_report::report(args, shown),
         (None, Some(out)) => out,
         (None, None) => {
             return Err(Error::Usage {
@@ -45,17 +46,7 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
         stop: Some(interrupt::flag()),
     };
     let run = || corpus::curate_with(&recipe.curate, &sources, &[], out, seed, shown, &options);
-    let curated = match args.threads {
-        None => run(),
-        Some(threads) => {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
-            let pool = pool.map_err(|error| Error::Usage {
-                message: format!("{threads} threads cannot be started: {error}"),
-                hint: "give --threads a smaller number".to_owned(),
-            })?;
-            pool.install(run)
-        }
-    };
+    let curated = on_threads(args.threads, run)?;
     let funnel = curated.map_err(|error| match error {
         corpus::Error::Stopped => interrupted(),
         other => other.into(),
@@ -68,6 +59,10 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
     print(&table(&funnel))?;
     let out = out.display();
     shown.line(&format!("{out}: {}", kept_line(&funnel)));
+    shown.note(&format!(
+        "{} curate report {out} shows what was kept and what was removed, as a page",
+        program()
+    ));
     if !args.discard_work {
         let held: u64 = std::fs::read_dir(work)
             .into_iter()

@@ -7,6 +7,7 @@ mod convert;
 mod curate;
 mod curate_classifier;
 mod curate_judge;
+mod curate_report;
 mod errors;
 mod inspect;
 mod interrupt;

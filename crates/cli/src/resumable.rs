@@ -1,5 +1,6 @@
 //! What the commands share that can be killed and run again: where they write, what lies beside it, and what they say.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use crate::errors::Error;
@@ -34,6 +35,23 @@ pub fn check_memory(memory: u64) -> Result<(), Error> {
         message: format!("--memory is {}, which is too little", bytes(memory)),
         hint: format!("give at least {}", bytes(LEAST_MEMORY)),
     })
+}
+
+/// Runs `work` on so many threads; on as many as there are processors without a number.
+///
+/// # Errors
+/// Threads that cannot be started.
+pub fn on_threads<T: Send>(
+    threads: Option<NonZeroUsize>,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, Error> {
+    let Some(threads) = threads else { return Ok(work()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build();
+    let pool = pool.map_err(|error| Error::Usage {
+        message: format!("{threads} threads cannot be started: {error}"),
+        hint: "give --threads a smaller number".to_owned(),
+    })?;
+    Ok(pool.install(work))
 }
 
 /// Somebody asked for the end, and the work so far is kept.

@@ -14,6 +14,50 @@ pub enum CurateWhat {
     Judge(CurateJudge),
     #[command(subcommand)]
     Classifier(CurateClassifier),
+    Report(CurateReport),
+}
+
+/// Write a page about curated documents: what they are, and what each step removed.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Write a page about curated documents: the funnel with each step's reasons, papers and bounds; languages; hosts; \
+        lengths; scores; clusters of duplicates; samples of what was kept and of what each step removed; what could not be read. \
+        It is one file that needs no network, and no script but for the search in the samples.\n\n\
+        Documents are read in a stream on all processors, so they may be larger than the memory. A damaged file is named on the \
+        page and left out. The same folder gives the same page.",
+    after_long_help = "Examples:\n  \
+        alti curate report documents\n  \
+        alti curate report runs/tiny --out tiny.html --samples 50 --seed 7"
+)]
+pub struct CurateReport {
+    /// The folder that `alti curate` wrote, or a run.
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// The page to write.
+    #[arg(long, value_name = "FILE", default_value = "report.html")]
+    pub out: PathBuf,
+    /// Documents to show of those kept, and of those that each step removed.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = samples)]
+    pub samples: usize,
+    /// Which documents are shown: another number, other documents.
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+    /// Memory for counting hosts, beyond which they are counted on the disk.
+    #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = size)]
+    pub memory: u64,
+    /// Threads that read. [default: all processors]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// A page that a browser still opens.
+fn samples(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| format!("{text:?} is no whole number"))?;
+    if number <= 1000 {
+        Ok(number)
+    } else {
+        Err("more than 1000 of each make a page that is too large".to_owned())
+    }
 }
 
 /// Turn raw pages, tables and files into documents to train on; let a Llama judge them.

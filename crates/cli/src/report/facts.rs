@@ -122,7 +122,8 @@ fn headline(run: &Run, accuracy: &[dots::Row]) -> Vec<Fact> {
     facts
 }
 
-fn steps(funnel: &Value) -> Vec<funnel::Step> {
+/// The steps of an account of curation, as `funnel.json` has it.
+pub fn steps(funnel: &Value) -> Vec<funnel::Step> {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     funnel["steps"]
         .as_array()
@@ -163,7 +164,8 @@ fn readable_counts(object: &Value) -> Vec<(String, u64)> {
     counts(object).into_iter().map(|(name, n)| (readable(&name), n)).collect()
 }
 
-fn readable(name: &str) -> String {
+/// A name of a program's as a person writes it.
+pub fn readable(name: &str) -> String {
     name.replace(['_', '-'], " ")
 }
 

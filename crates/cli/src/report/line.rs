@@ -178,7 +178,7 @@ impl LinePlot {
 }
 
 /// A coordinate with one decimal: enough on paper, and half the bytes.
-fn px(value: f64) -> String {
+pub fn px(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }

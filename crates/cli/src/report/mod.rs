@@ -2,12 +2,14 @@
 //! No script, no font and no picture comes from elsewhere; light and dark follow the reader's system.
 
 mod dots;
-mod facts;
-mod funnel;
+pub mod facts;
+pub mod funnel;
+pub mod histogram;
 mod line;
 mod lineage;
-mod page;
+pub mod page;
 pub mod scale;
+pub mod shell;
 
 use std::path::Path;
 

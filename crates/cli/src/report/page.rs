@@ -1,11 +1,11 @@
 //! The report's page: sections, captions and tables around the pictures, as one HTML text with its style inside.
 //! It knows what is shown and in which order; where the figures come from is `facts`' business.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::line::{LinePlot, Series, smooth};
 use super::scale::{bytes, count, figures, percent, short};
-use super::{dots, funnel, lineage};
+use super::{dots, funnel, lineage, shell};
 
 /// A headline figure.
 #[derive(Clone, Debug, Default)]
@@ -87,34 +87,18 @@ impl Page {
     /// The page as HTML.
     pub fn render(&self) -> String {
         let title = format!("{} · Altiplano", self.name);
-        html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    // An empty icon keeps browsers from asking a server for one.
-                    link rel="icon" href="data:,";
-                    title { (title) }
-                    style { (PreEscaped(include_str!("style.css"))) }
-                }
-                body {
-                    main {
-                        (self.head())
-                        (self.curation())
-                        (self.tokenizer())
-                        (self.pretraining())
-                        (self.tuning())
-                        (self.evaluation())
-                        (self.samples())
-                        (self.lineage())
-                        (self.repeat())
-                        footer { "Made by Altiplano. This page is one file and asks no server for anything." }
-                    }
-                }
-            }
-        }
-        .into_string()
+        let body = html! {
+            (self.head())
+            (self.curation())
+            (self.tokenizer())
+            (self.pretraining())
+            (self.tuning())
+            (self.evaluation())
+            (self.samples())
+            (self.lineage())
+            (self.repeat())
+        };
+        shell::page(&title, "", None, &body)
     }
 
     fn head(&self) -> Markup {
@@ -123,15 +107,7 @@ impl Page {
                 p.over { "A model raised from scratch" }
                 h1 { (self.name) }
                 p.lead { (self.lead) }
-                div.facts {
-                    @for fact in &self.headline {
-                        div.fact {
-                            div.label { (fact.label) }
-                            div.value { (fact.value) }
-                            div.note { (fact.note) }
-                        }
-                    }
-                }
+                (headline(&self.headline))
             }
         }
     }
@@ -171,6 +147,7 @@ impl Page {
                 figure { (funnel::picture(&self.curation)) }
                 details { summary { "Every step with the reason for each removal" } div.scroll { (funnel::table(&self.curation)) } }
                 div.pair { (share(&self.languages, "Kept, by language")) (share(&self.kinds, "Kept, by kind")) }
+                p.say { code { "alti curate report" } " on this run's folder makes a page of its own about the documents: hosts, lengths, scores, duplicates, samples." }
                 @if *skipped > 0 {
                     details {
                         summary {
@@ -320,6 +297,21 @@ impl Page {
                 h2 { "How to repeat this" }
                 table { tbody { @for (label, value) in &self.repeat { tr { td.what { (label) } td { code.lines { (value) } } } } } }
                 details { summary { "Every setting that was used (resolved.toml)" } pre { (self.resolved) } }
+            }
+        }
+    }
+}
+
+/// The headline figures in a row of boxes.
+pub fn headline(facts: &[Fact]) -> Markup {
+    html! {
+        div.facts {
+            @for fact in facts {
+                div.fact {
+                    div.label { (fact.label) }
+                    div.value { (fact.value) }
+                    div.note { (fact.note) }
+                }
             }
         }
     }

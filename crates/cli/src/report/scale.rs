@@ -54,6 +54,28 @@ impl Scale {
     }
 }
 
+impl Scale {
+    /// At most about `wanted` powers of ten inside a logarithmic domain; with 2 and 5 times them, or more, where few are inside.
+    pub fn decades(&self, wanted: usize) -> Vec<f64> {
+        let first = self.low.log10().floor() as i32;
+        let last = self.high.log10().ceil() as i32;
+        let inside = |factors: &[f64]| -> Vec<f64> {
+            let all =
+                (first..=last).flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
+            all.filter(|tick| (self.low * 0.9999..=self.high * 1.0001).contains(tick)).collect()
+        };
+        let finest = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+        for factors in [&finest[..], &[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]] {
+            let ticks = inside(factors);
+            if ticks.len() <= wanted + 1 || factors.len() == 1 {
+                let every = ticks.len().div_ceil(wanted.max(1) + 1).max(1);
+                return ticks.into_iter().step_by(every).collect();
+            }
+        }
+        Vec::new()
+    }
+}
+
 /// About `wanted` round values from at most `low` to at least `high`, so that a curve does not touch the frame.
 pub fn round_ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     if !(low.is_finite() && high.is_finite()) {
@@ -203,6 +225,10 @@ mod tests {
         let scale = Scale::logarithmic(300.0, 4096.0, 0.0, 100.0);
         assert_eq!(scale.ticks(8), [4096.0, 2048.0, 1024.0, 512.0]);
         assert!((scale.at(4096.0) - 100.0).abs() < 1e-9);
+        let decades = |low, high| Scale::logarithmic(low, high, 0.0, 100.0).decades(6);
+        assert_eq!(decades(90.0, 2e5), [100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5]);
+        assert_eq!(decades(1e-3, 1e9), [1e-3, 1e-1, 1e1, 1e3, 1e5, 1e7, 1e9]);
+        assert_eq!(decades(3.0, 8.0), [3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
         assert_eq!(round_ticks(1.93, 8.4, 4), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!(round_ticks(3.0, 3.0, 4), [3.0, 4.0]);
         assert_eq!(round_ticks(f64::INFINITY, f64::NEG_INFINITY, 4), [0.0, 1.0]);

@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::compare::{ALL, Comparison, Row, said};
 use crate::errors::Error;
 use crate::report::scale::{Scale, round_ticks};
+use crate::report::shell;
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,37 +61,24 @@ pub(super) fn draw(comparison: &Comparison, form: Form) -> String {
             let (head, body) = text.split_at(at);
             format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{head}<style>{style}</style>{body}\n")
         }
-        Form::Html => html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    link rel="icon" href="data:,";
-                    title { (a) " and " (b) " · Altiplano" }
-                    style { (PreEscaped(style)) }
+        Form::Html => {
+            let body = html! {
+                header {
+                    p.over { "Tokenizers" }
+                    h1 { (a) " and " (b) }
+                    p.lead { (comparison.verdict()) }
                 }
-                body {
-                    main {
-                        header {
-                            p.over { "Tokenizers" }
-                            h1 { (a) " and " (b) }
-                            p.lead { (comparison.verdict()) }
-                        }
-                        figure {
-                            figcaption {
-                                "Tokens of " (a) " beside those of " (b)
-                                small { "To the left it needs fewer for the same text, to the right more." }
-                            }
-                            (picture)
-                        }
-                        (table(comparison))
-                        footer { "Made by Altiplano. This page is one file and asks no server for anything." }
+                figure {
+                    figcaption {
+                        "Tokens of " (a) " beside those of " (b)
+                        small { "To the left it needs fewer for the same text, to the right more." }
                     }
+                    (picture)
                 }
-            }
+                (table(comparison))
+            };
+            shell::page(&format!("{a} and {b} · Altiplano"), STYLE, None, &body)
         }
-        .into_string(),
     }
 }
 

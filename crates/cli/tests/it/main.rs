@@ -4,6 +4,7 @@
 mod bench;
 mod corpus;
 mod curate;
+mod curate_report;
 mod judge;
 mod kills;
 mod mix;
