@@ -227,7 +227,7 @@ impl<'a> Page<'a> {
         let mut bars: Vec<(Markup, Count)> = rows.iter().map(|(tag, count)| (named(tag), *count)).collect();
         if survey.no_language.documents > 0 {
             bars.push((html! { "none" span.tag { "code, data" } }, survey.no_language));
-            bars.sort_by(|a, b| b.1.bytes.cmp(&a.1.bytes));
+            bars.sort_by_key(|(_, count)| std::cmp::Reverse(count.bytes));
         }
         let other = self.not_english();
         let others = rows.iter().filter(|(tag, _)| *tag != "en").count();
@@ -386,7 +386,7 @@ impl<'a> Page<'a> {
         if let Some((run, stage)) = self.run.and_then(|run| Some((run, run.stage("curate")?))) {
             let inputs = stage.inputs.iter().map(|(name, digest)| format!("{name}: {digest}"));
             rows.push(("inputs (BLAKE3)", inputs.collect::<Vec<_>>().join("\n")));
-            rows.extend(stage.outputs.iter().map(|(_, digest)| ("documents (BLAKE3)", digest.to_string())));
+            rows.extend(stage.outputs.values().map(|digest| ("documents (BLAKE3)", digest.to_string())));
             rows.push(("took", duration(stage.seconds)));
             rows.push(("commit", run.manifest().commit.clone()));
         }

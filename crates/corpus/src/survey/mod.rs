@@ -358,13 +358,13 @@ impl Survey {
             }
             return Ok(());
         };
-        let bytes = files.iter().map(|(_, _, bytes)| bytes).sum();
+        let bytes = files.iter().map(|file| file.bytes).sum();
         let task = progress.begin("reading removed documents", Some(bytes), Units::Bytes);
         let Options { samples: most, seed, excerpt_bytes, .. } = *options;
         let sampling = removals::Sampling { most, seed, excerpt_bytes };
         let threads = rayon::current_num_threads();
         let mut removed = Vec::new();
-        for (step, path, _) in files {
+        for removals::StepFile { step, path, .. } in files {
             removed.push(removals::read(step, &path, &sampling, threads, task.as_ref(), &mut self.faults)?);
         }
         self.removed = Some(removed);

@@ -38,8 +38,15 @@ pub struct Reason {
     pub samples: Vec<RemovedDocument>,
 }
 
-/// The files of the folder, and their bytes; nothing where there is no folder.
-pub(super) fn files(folder: &Path) -> Result<Option<Vec<(String, PathBuf, u64)>>, Error> {
+/// The file of a step, and its size.
+pub(super) struct StepFile {
+    pub step: String,
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+/// The files of the folder; nothing where there is no folder.
+pub(super) fn files(folder: &Path) -> Result<Option<Vec<StepFile>>, Error> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(Error::io("list", folder))?,
@@ -50,10 +57,11 @@ pub(super) fn files(folder: &Path) -> Result<Option<Vec<(String, PathBuf, u64)>>
         let is_lines = path.extension().is_some_and(|ending| ending == "jsonl") && path.is_file();
         if let Some(step) = path.file_stem().filter(|_| is_lines) {
             let bytes = path.metadata().map_err(Error::io("read", &path))?.len();
-            files.push((step.to_string_lossy().into_owned(), path, bytes));
+            let step = step.to_string_lossy().into_owned();
+            files.push(StepFile { step, path, bytes });
         }
     }
-    files.sort();
+    files.sort_by(|a, b| a.step.cmp(&b.step));
     files.truncate(MOST_STEPS);
     Ok(Some(files))
 }
