@@ -177,6 +177,7 @@ fn a_corpus_of_every_format_is_curated() {
     let [exact, quality, near] = removed.each_ref().map(String::as_str);
     let names = [
         "clusters.jsonl",
+        "curation.json",
         "funnel.json",
         "heldout-00000.parquet",
         exact,
@@ -186,6 +187,9 @@ fn a_corpus_of_every_format_is_curated() {
         "train-00000.parquet",
     ];
     assert_eq!(files(&out).keys().map(String::as_str).collect::<Vec<_>>(), names);
+    let made: corpus::Made = serde_json::from_slice(&files(&out)["curation.json"]).unwrap();
+    assert_eq!(made.settings, serde_json::to_value(Settings::default()).unwrap());
+    assert!(!made.sources.is_empty());
     let short: RemovedDocument = serde_json::from_slice(&files(&out)[quality]).unwrap();
     assert_eq!((short.reason.as_str(), short.text.as_deref()), ("too_few_words", Some("Too short.\n")));
     assert_eq!((short.value, short.limit), (Some(2.0), Some(50.0)));
