@@ -13,7 +13,7 @@ use crate::progress::Shown;
 use crate::recipe::Given;
 use crate::report::scale::{bytes, count, percent};
 use crate::resumable::{beside, check_memory, interrupted, on_threads};
-use crate::{curate_classifier, curate_judge, curate_report, program};
+use crate::{curate_classifier, curate_judge, curate_report, embedder, program};
 use ledger::progress::Progress;
 
 /// `alti curate`.
@@ -38,12 +38,14 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
     let sources: Vec<Source> =
         args.sources.iter().map(|text| Ok(Source::parse(text)?)).collect::<Result<_, Error>>()?;
     interrupt::listen("putting on the disk what was made; once more to stop at once");
+    let embedder = embedder::of(&recipe, shown)?;
     let options = Options {
         memory: args.memory,
         work: Some(work),
         keep_work: !args.discard_work,
         checkpoint_bytes: args.checkpoint,
         stop: Some(interrupt::flag()),
+        embedder: embedder.as_deref(),
     };
     let run = || corpus::curate_with(&recipe.curate, &sources, &[], out, seed, shown, &options);
     let curated = on_threads(args.threads, run)?;

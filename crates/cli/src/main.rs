@@ -8,6 +8,8 @@ mod curate;
 mod curate_classifier;
 mod curate_judge;
 mod curate_report;
+mod embedder;
+mod endpoint;
 mod errors;
 mod inspect;
 mod interrupt;

@@ -158,6 +158,19 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Documents are to be embedded, and nobody was given who can.
+    #[error("semantic deduplication has no model to embed with")]
+    NoEmbedder,
+    /// A document could not be embedded, or not by what came back; what was embedded before is kept.
+    #[error("cannot embed {document}: {reason}")]
+    Embedding {
+        /// Where the document came from; of several that were asked about together the first, where it is not known which.
+        document: String,
+        /// What went wrong.
+        reason: String,
+        /// What to do, where the embedder knows.
+        hint: Option<String>,
+    },
     /// An atomic file or folder could not be made or committed.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -204,6 +217,10 @@ impl Error {
                 .into(),
             Error::Training { .. } => "correct the options; each label needs texts".into(),
             Error::Blend { .. } => "correct the shares, or leave a source out".into(),
+            Error::NoEmbedder => "name a model in semantic.model, or switch semantic.enabled off".into(),
+            Error::Embedding { hint, .. } => hint
+                .clone()
+                .unwrap_or_else(|| "run the same command again: what was embedded is kept".to_string()),
             Error::Ledger(error) => return error.hint(),
         })
     }

@@ -5,6 +5,7 @@
 //! - [`extract`] finds the main text of a web page.
 //! - [`classifier`] trains linear n-gram classifiers of documents and reads those of others.
 //! - [`language`] tells the natural language of a text.
+//! - [`Embedder`] is whoever makes vectors of texts, so that curation can remove what means the same.
 //! - [`documents`] reads them back.
 //! - [`pack`] turns them into token shards, which [`indexed`] reads and writes; [`blend`] mixes those of several sources.
 //! - [`Texts`] streams the texts of sources as they are, for what needs no curation.
@@ -29,6 +30,7 @@ mod read;
 mod records;
 pub mod registry;
 mod removed;
+mod semantic;
 pub mod settings;
 mod source;
 pub mod spill;
@@ -45,6 +47,7 @@ pub use pack::{PackSummary, PackedSplit, pack, pack_blend};
 pub use read::decode_html;
 pub use records::{Found, records};
 pub use removed::RemovedDocument;
+pub use semantic::{Embedder, EmbeddingFault};
 pub use settings::Settings;
 pub use source::Source;
 pub use texts::{Origin, Text, TextSink, Texts, count_words};

@@ -47,6 +47,9 @@ pub struct RemovedDocument {
     /// What was removed from it, where the rest stayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
+    /// The identity of the document that stays in its place, where the rule names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_of: Option<String>,
 }
 
 /// A removed document that may have to be written, with whether its hash chose it.
@@ -101,6 +104,7 @@ pub(crate) fn candidates(
             bytes: row.text.len() as u64,
             text: gone.part.is_none().then(|| cut(row.text)),
             part: gone.part.as_deref().map(cut),
+            duplicate_of: gone.duplicate_of.clone(),
         };
         candidates.push(Candidate { document, chosen });
     }

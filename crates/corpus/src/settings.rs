@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 mod filters;
+mod semantic;
 
 pub use filters::{DirtyWords, LineDedup, Nsfw, RemovedSamples, Scrub, TokenDistribution, TokenUnit, Url};
+pub use semantic::{KeepSimilar, Pooling, Semantic};
 
 /// The section `[curate]`. Unknown keys are rejected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +64,8 @@ pub struct Settings {
     pub line_dedup: LineDedup,
     /// Outliers by their distribution of tokens.
     pub token_distribution: TokenDistribution,
+    /// Removal of documents that mean the same as another one.
+    pub semantic: Semantic,
     /// The held-out split.
     pub held_out: HeldOut,
     /// Which removed documents can be read afterwards.
@@ -96,6 +100,7 @@ impl Default for Settings {
             substring: Substring::default(),
             line_dedup: LineDedup::default(),
             token_distribution: TokenDistribution::default(),
+            semantic: Semantic::default(),
             held_out: HeldOut::default(),
             removed: RemovedSamples::default(),
             classifiers: BTreeMap::new(),
@@ -555,6 +560,7 @@ impl Settings {
                 self.token_distribution.places
             ));
         }
+        faults.extend(self.semantic.faults());
         for language in self.dirty_words.files.keys().filter(|language| *language != "all") {
             if !crate::steps::language::is_known_code(language) {
                 faults

@@ -18,6 +18,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Error;
 
+pub(crate) use lookup::Lookup;
+
 /// A record of a fixed size, ordered as it is to be sorted: integers, arrays of bytes and tuples of them.
 pub trait Record: Copy + Ord + Send {
     /// Bytes on disk.
@@ -486,5 +488,6 @@ impl<R: Record> RunReader<R> {
     }
 }
 
+mod lookup;
 #[cfg(test)]
 mod tests;

@@ -69,7 +69,7 @@ fn samples(text: &str) -> Result<usize, String> {
         what was removed and why.\n\n\
         Read are folders, files and globs of WARC, WET, HTML, JSONL, Parquet, text and code, packed with gzip or zstd too. The main \
         text of pages is extracted, languages are told, documents filtered by the rules of Gopher, C4 and FineWeb, personal data \
-        replaced, and duplicates removed by address, by text and by MinHash. The rules are those of a recipe's [curate] \
+        replaced, and duplicates removed by address, by text and by MinHash, and where a model is named for it by meaning. The rules are those of a recipe's [curate] \
         section, as `alti raise` has them.\n\n\
         The work keeps to --memory: what is sorted and compared spills to the work folder. Killed at any moment and run again, \
         the same command goes on from there, and ends with the same bytes. The work folder stays, with the extracted texts, so \
@@ -78,7 +78,8 @@ fn samples(text: &str) -> Result<usize, String> {
         alti curate 'crawl/*.warc.gz' --out documents\n  \
         alti curate notes dump.jsonl.zst --out documents --memory 16GB --seed 7\n  \
         alti curate 'crawl/*.warc.gz' --out documents --set 'curate.language.keep=[\"en\"]'\n  \
-        alti curate crawl --out documents --recipe recipes/tiny.toml --discard-work"
+        alti curate crawl --out documents --recipe recipes/tiny.toml --discard-work\n  \
+        alti curate crawl --out documents --set curate.semantic.enabled=true --set 'curate.semantic.model=\"runs/mine\"'"
 )]
 pub struct Curate {
     #[command(subcommand)]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokenizer::chat::{Message, Preamble, Role, prompt_with};
 
 use super::rubric::Rubric;
+use crate::endpoint::{model_of, refuses, unanswered};
 use crate::errors::Error;
 use crate::open;
 use crate::progress::Shown;
@@ -148,21 +149,7 @@ const FORMS: u8 = 3;
 impl Remote {
     /// The model of this name, or the only one that the endpoint has.
     pub fn open(endpoint: Endpoint, model: Option<&str>, stop: &AtomicBool) -> Result<Self, Error> {
-        let model = match model {
-            Some(model) => model.to_owned(),
-            None => match &endpoint.models(stop).map_err(unanswered)?[..] {
-                [only] => only.clone(),
-                several => {
-                    return Err(Error::Usage {
-                        message: format!("{} has {} models", endpoint.address(), several.len()),
-                        hint: format!(
-                            "name one with --model, such as {}",
-                            several.first().map_or("llama", |name| name)
-                        ),
-                    });
-                }
-            },
-        };
+        let model = model_of(&endpoint, model, stop)?;
         Ok(Self { endpoint, model, form: AtomicU8::new(0) })
     }
 
@@ -220,29 +207,4 @@ impl Remote {
             completion_tokens: tokens("completion_tokens"),
         })
     }
-}
-
-/// What to do about an endpoint that does not answer; the hub's own errors speak of the hub.
-fn unanswered(error: hub::Error) -> Error {
-    let (message, hint) = match &error {
-        hub::Error::Refused { endpoint, status } => (
-            format!("{endpoint} refused the key (status {status})"),
-            "give a key that it knows with --api-key-file",
-        ),
-        hub::Error::RateLimited { .. } => (
-            error.to_string(),
-            "run the same command again later, or with less --concurrency; what was rated is kept",
-        ),
-        hub::Error::Unreachable { what, host, reason } => (
-            format!("{host} does not answer {what}: {reason}"),
-            "check the address and the server; the same command goes on where it was",
-        ),
-        _ => (error.to_string(), "check --endpoint, which ends in /v1 for most servers, and --model"),
-    };
-    Error::Endpoint { message, hint: hint.to_owned() }
-}
-
-/// Whether a refusal may be of the request's form rather than of the caller.
-fn refuses(reason: &str) -> bool {
-    ["status 400", "status 415", "status 422"].iter().any(|status| reason.starts_with(status))
 }

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use corpus::{Source, Texts};
-use hub::endpoint::{Endpoint, Manners};
 use ledger::progress::{Progress, Unit};
 use ledger::seed::Seed;
 
@@ -18,6 +17,7 @@ use self::ratings::Ratings;
 use self::rubric::{Rubric, Verdict};
 use self::sample::{Chosen, Sampling};
 use crate::args::CurateJudge;
+use crate::endpoint;
 use crate::errors::Error;
 use crate::interrupt;
 use crate::progress::Shown;
@@ -59,13 +59,8 @@ pub fn judge(args: &CurateJudge, shown: &Shown) -> Result<(), Error> {
 fn open(args: &CurateJudge, rubric: &Rubric, shown: &Shown) -> Result<Judge, Error> {
     match (&args.endpoint, &args.model) {
         (Some(address), model) => {
-            let key = args.api_key_file.as_deref().map(hub::token_of).transpose()?;
-            let manners = Manners {
-                key,
-                timeout: std::time::Duration::from_secs(args.timeout.get()),
-                ..Manners::default()
-            };
-            let endpoint = Endpoint::new(address, manners)?;
+            let timeout = std::time::Duration::from_secs(args.timeout.get());
+            let endpoint = endpoint::open(address, args.api_key_file.as_deref(), timeout)?;
             Ok(Judge::Remote(Remote::open(endpoint, model.as_deref(), interrupt::flag())?))
         }
         (None, Some(model)) => {

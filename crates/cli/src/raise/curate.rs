@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{Context, Made, Need, Stage};
 use crate::curate::kept_line;
+use crate::embedder;
 use crate::errors::Error;
 use crate::interrupt;
 use crate::resumable::beside;
@@ -34,6 +35,9 @@ impl Stage for Curate {
         for list in context.recipe.curate.files() {
             inputs.insert(list.to_owned(), digest_files(list)?);
         }
+        if let Some(embedder) = embedder::of(context.recipe, context.shown)? {
+            inputs.insert("embedding model".to_owned(), embedder::digest(embedder.as_ref())?);
+        }
         let evaluation = evaluation_texts(&context.evaluation_items()?);
         inputs.insert("evaluation questions".to_owned(), Digest::of_value(&evaluation)?);
         Ok(Need { inputs, settings: Digest::of_value(&(&context.recipe.curate, context.seed.0))? })
@@ -44,7 +48,13 @@ impl Stage for Curate {
         let out = context.run.documents();
         let sources = sources(context)?;
         let work = beside(&out, "work")?;
-        let options = Options { work: Some(&work), stop: Some(interrupt::flag()), ..Options::default() };
+        let embedder = embedder::of(context.recipe, context.shown)?;
+        let options = Options {
+            work: Some(&work),
+            stop: Some(interrupt::flag()),
+            embedder: embedder.as_deref(),
+            ..Options::default()
+        };
         let (settings, seed) = (&context.recipe.curate, context.seed);
         let curated =
             corpus::curate_with(settings, &sources, &evaluation, &out, seed, context.shown, &options);

@@ -10,6 +10,7 @@ mod kills;
 mod mix;
 mod perplexity;
 mod pull;
+mod semantic;
 #[path = "../../../hub/tests/it/server.rs"]
 #[expect(dead_code, reason = "the hub's own tests use the rest")]
 mod server;
@@ -167,6 +168,7 @@ fn the_whole_way() {
     perplexity::run(&place);
     pull::run(&place);
     judge::run(&place);
+    semantic::run(&place);
     mix::run(&place);
     disturbed(&place, &weights(&run));
 }

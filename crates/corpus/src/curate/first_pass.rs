@@ -70,6 +70,7 @@ pub(super) fn layers(
     filtering.substring = defaults.substring;
     filtering.line_dedup = defaults.line_dedup;
     filtering.token_distribution = defaults.token_distribution;
+    filtering.semantic = defaults.semantic;
     (filtering.url_dedup.enabled, filtering.url_dedup.keep) =
         (defaults.url_dedup.enabled, defaults.url_dedup.keep);
     let filtered = Digest::of_value(&(&read, options.keep_work, &filtering, evaluation_texts, &lists))?;

@@ -9,6 +9,7 @@ mod over_corpus;
 pub(crate) mod pipeline;
 mod plan;
 mod second_pass;
+mod semantic;
 mod shard;
 mod stages;
 mod substring;
@@ -28,9 +29,11 @@ use ledger::seed::Seed;
 
 use crate::error::inputs as counted;
 use crate::funnel::{Funnel, FunnelStep, Skipped, SkippedInput};
+use crate::semantic::Embedder;
 use crate::source::{self, Inputs, Source};
 use crate::{Error, Settings, removed};
 pub use made::Made;
+use over_corpus::Ruled;
 use plan::Plan;
 use second_pass::Outputs;
 use work::Work;
@@ -45,7 +48,8 @@ const BATCH_DOCUMENTS: usize = 1024;
 const MAX_LISTED_SKIPS: usize = 10_000;
 const SKIP_EXAMPLES: usize = 20;
 
-/// How curation goes about its work; nothing of this changes what comes out.
+/// How curation goes about its work; nothing of this changes what comes out, given that the embedder is the one that the
+/// settings name.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
     /// Bytes of memory to keep to, about: what is sorted and compared spills beyond. Single documents are held whole,
@@ -61,6 +65,8 @@ pub struct Options<'a> {
     pub checkpoint_bytes: u64,
     /// Ends the work with [`Error::Stopped`] soon after it became true.
     pub stop: Option<&'a AtomicBool>,
+    /// Who embeds documents, where `semantic.enabled`. What it needs for itself is beside `memory`.
+    pub embedder: Option<&'a dyn Embedder>,
 }
 
 impl Default for Options<'_> {
@@ -71,6 +77,7 @@ impl Default for Options<'_> {
             keep_work: false,
             checkpoint_bytes: 128 << 20,
             stop: None,
+            embedder: None,
         }
     }
 }
@@ -108,13 +115,15 @@ pub fn curate(
 /// Documents that overlap with `evaluation_texts` are removed. The output depends on the sources, the settings,
 /// the texts and the seed, not on the options, the number of threads or how often the work was interrupted: as many
 /// threads work as rayon's current pool has, plus one that reads. With a work folder, the first pass goes on at the
-/// shard where it was killed; the plan and the second pass, which take a small part of the time, are made anew.
+/// shard where it was killed, and so does the embedding of documents, of which none is embedded twice; the plan, the rules over
+/// the corpus and the second pass, which take a small part of the time, are made anew.
 ///
 /// # Errors
 /// [`Error::Settings`]; [`Error::Classifier`] or [`Error::Malformed`] when a classifier cannot be opened;
 /// [`Error::NothingReadable`] when not one document could be read; [`Error::NothingKept`]
 /// when none passed; [`Error::Io`], [`Error::Parquet`] or [`Error::Ledger`] when a folder cannot be written;
-/// [`Error::Busy`] when another process uses the work folder; [`Error::Stopped`]. Malformed inputs are skipped and
+/// [`Error::Busy`] when another process uses the work folder; [`Error::NoEmbedder`] and [`Error::Embedding`] where documents are
+/// to be embedded and cannot be; [`Error::Stopped`]. Malformed inputs are skipped and
 /// counted, not errors.
 pub fn curate_with(
     settings: &Settings,
@@ -126,6 +135,9 @@ pub fn curate_with(
     options: &Options,
 ) -> Result<Funnel, Error> {
     settings.validate()?;
+    if settings.semantic.enabled && options.embedder.is_none() {
+        return Err(Error::NoEmbedder);
+    }
     let folder = AtomicDir::create(out)?;
     let within = folder.path().join("work");
     let work_path = options.work.unwrap_or(&within);
@@ -155,7 +167,8 @@ pub fn curate_with(
         ));
     }
     let (plan, clusters) = Plan::new(&work, settings, seed, progress, options)?;
-    let rules = over_corpus::look(&work, &plan, settings, progress, options)?;
+    let Ruled { steps: rules, same_meaning } =
+        over_corpus::look(&work, &plan, settings, seed, progress, options)?;
     {
         let task = progress.begin("writing documents", Some(plan.documents()), Unit::Documents);
         let mut removed = removed::Writer::new(folder.path(), &settings.removed);
@@ -165,6 +178,7 @@ pub fn curate_with(
             removed.take(&work.removed(layer, shard))?;
         }
         let removed_too = &mut removed;
+        let clusters = (clusters, same_meaning);
         let outputs = Outputs { folder: folder.path(), funnel: &mut funnel, clusters, removed: removed_too };
         second_pass::write(&work, &plan, &rules, settings, outputs, task.as_ref(), options)?;
         removed.finish()?;

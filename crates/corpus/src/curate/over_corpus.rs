@@ -7,15 +7,18 @@ use std::path::Path;
 
 use arrow_array::RecordBatch;
 use ledger::progress::{Progress, Unit};
+use ledger::seed::Seed;
 use rayon::prelude::*;
 
 use super::Options;
 use super::first_pass::breadth;
 use super::plan::Plan;
+use super::semantic::Semantic;
 use super::substring::Substrings;
 use super::survivors::{self, Survivors};
 use super::work::Work;
 use crate::settings::RemovedSamples;
+use crate::spill::Sorted;
 use crate::steps::Step;
 use crate::steps::line_dedup::{BatchLines, LineCounts};
 use crate::steps::token_distribution::TokenCounts;
@@ -41,6 +44,11 @@ pub(crate) trait CorpusRule: Send {
         Ok(false)
     }
 
+    /// The ordinals of the documents that stand for others by this rule, and for how many; asked once, before the step.
+    fn stand_for(&mut self) -> Option<Sorted<(u64, u32)>> {
+        None
+    }
+
     /// The step that follows from what was seen.
     ///
     /// # Errors
@@ -50,8 +58,15 @@ pub(crate) trait CorpusRule: Send {
 
 /// The rules that the settings ask for, in the order in which they look and are applied. Each may use `memory` bytes and
 /// write runs of other names than the others' to `folder`.
-fn rules(settings: &Settings, folder: &Path, memory: u64) -> Result<Vec<Box<dyn CorpusRule>>, Error> {
-    let mut rules: Vec<Box<dyn CorpusRule>> = Vec::new();
+fn rules<'a>(
+    settings: &Settings,
+    folder: &Path,
+    seed: Seed,
+    progress: &'a dyn Progress,
+    options: &'a Options<'a>,
+) -> Result<Vec<Box<dyn CorpusRule + 'a>>, Error> {
+    let memory = options.memory / 2;
+    let mut rules: Vec<Box<dyn CorpusRule + 'a>> = Vec::new();
     if settings.line_dedup.enabled {
         rules.push(Box::new(LineCounts::new(&settings.line_dedup, folder, memory)));
     }
@@ -60,6 +75,10 @@ fn rules(settings: &Settings, folder: &Path, memory: u64) -> Result<Vec<Box<dyn 
     }
     if settings.token_distribution.enabled {
         rules.push(Box::new(TokenCounts::new(&settings.token_distribution)?));
+    }
+    if settings.semantic.enabled {
+        // The last, for what it looks at costs most.
+        rules.push(Box::new(Semantic::new(&settings.semantic, (folder, memory), seed, progress, options)?));
     }
     Ok(rules)
 }
@@ -93,19 +112,29 @@ impl CorpusRule for TokenCounts {
     }
 }
 
-/// Lets all rules look, one after another, and returns their steps.
+/// What follows from the rules.
+pub(super) struct Ruled {
+    /// Their steps.
+    pub steps: Vec<Box<dyn Step>>,
+    /// The ordinals of the documents that mean what others mean, and stand for so many.
+    pub same_meaning: Option<Sorted<(u64, u32)>>,
+}
+
+/// Lets all rules look, one after another.
 pub(super) fn look(
     work: &Work,
     plan: &Plan,
     settings: &Settings,
+    seed: Seed,
     progress: &dyn Progress,
     options: &Options,
-) -> Result<Vec<Box<dyn Step>>, Error> {
+) -> Result<Ruled, Error> {
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
+    let mut same_meaning = None;
     // The second pass, which removes, shows what.
     let nothing = RemovedSamples { first: 0, fraction: 0.0, ..settings.removed.clone() };
     let (_, window) = breadth(options);
-    for mut rule in rules(settings, work.folder(), options.memory / 2)? {
+    for mut rule in rules(settings, work.folder(), seed, progress, options)? {
         loop {
             let task = progress.begin(rule.label(), Some(plan.documents()), Unit::Documents);
             let left = |survivors: Survivors| Ok(survivors.after);
@@ -116,11 +145,13 @@ pub(super) fn look(
             };
             survivors::each(work, plan, &steps, &nothing, task.as_ref(), options, left, take)?;
             rule.look(&group)?;
+            drop(task);
             if !rule.end_look()? {
                 break;
             }
         }
+        same_meaning = rule.stand_for().or(same_meaning);
         steps.push(rule.step()?);
     }
-    Ok(steps)
+    Ok(Ruled { steps, same_meaning })
 }

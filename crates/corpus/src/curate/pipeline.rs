@@ -93,8 +93,9 @@ mod tests {
     #[test]
     fn results_come_in_order_and_few_are_on_the_way() {
         for threads in [1, 2, 7] {
-            let on_the_way = std::sync::atomic::AtomicUsize::new(0);
-            let most = std::sync::atomic::AtomicUsize::new(0);
+            // Below 0 where a result is taken before its sending is counted.
+            let on_the_way = std::sync::atomic::AtomicIsize::new(0);
+            let most = std::sync::atomic::AtomicIsize::new(0);
             let mut taken = Vec::new();
             let feed = |feed: &mut Feed<u64>| {
                 for number in 0..500 {

@@ -19,6 +19,7 @@ use crate::dedup::{Clusters, StandsFor};
 use crate::documents::{Split, SplitWriter};
 use crate::funnel::{Funnel, FunnelStep};
 use crate::removed;
+use crate::spill::Sorted;
 use crate::steps::Step;
 use crate::{Error, Settings};
 
@@ -26,8 +27,8 @@ use crate::{Error, Settings};
 pub(super) struct Outputs<'a> {
     pub folder: &'a Path,
     pub funnel: &'a mut Funnel,
-    /// To be named.
-    pub clusters: Clusters,
+    /// To be named: of the plan by number, and of the documents that mean the same by ordinal.
+    pub clusters: (Clusters, Option<Sorted<(u64, u32)>>),
     /// What was removed and is to be shown.
     pub removed: &'a mut removed::Writer,
 }
@@ -152,33 +153,50 @@ struct NamedCluster<'a> {
     same_url: u32,
     same_text: u32,
     similar_text: u32,
+    /// Only where meanings are compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    similar_meaning: Option<u32>,
 }
 
 struct NamedClusters {
     clusters: std::iter::Peekable<Clusters>,
+    same_meaning: Option<std::iter::Peekable<Sorted<(u64, u32)>>>,
     file: BufWriter<File>,
     path: std::path::PathBuf,
 }
 
 impl NamedClusters {
-    fn create(folder: &Path, clusters: Clusters) -> Result<NamedClusters, Error> {
+    fn create(
+        folder: &Path,
+        (clusters, same_meaning): (Clusters, Option<Sorted<(u64, u32)>>),
+    ) -> Result<NamedClusters, Error> {
         let path = folder.join("clusters.jsonl");
         let file = BufWriter::new(File::create(&path).map_err(Error::io("create", &path))?);
-        Ok(NamedClusters { clusters: clusters.peekable(), file, path })
+        let same_meaning = same_meaning.map(Iterator::peekable);
+        Ok(NamedClusters { clusters: clusters.peekable(), same_meaning, file, path })
     }
 
     /// Writes the clusters whose document is in the batch, which begins with this number.
     fn write(&mut self, first: u32, batch: &RecordBatch) -> Result<(), Error> {
         let ids: &StringArray = column(batch, NAME, "id")?;
         let sources: &StringArray = column(batch, NAME, "source")?;
-        let end = first + batch.num_rows() as u32;
-        while let Some(cluster) =
-            self.clusters.next_if(|next| next.as_ref().map_or(true, |(index, _)| *index < end))
-        {
-            let (index, StandsFor { same_url, same_text, similar_text }) = cluster?;
-            let row = (index - first) as usize;
+        let ordinals: &UInt64Array = column(batch, NAME, "ordinal")?;
+        for (row, &ordinal) in ordinals.values().iter().enumerate() {
+            let index = first + row as u32;
+            let of_text =
+                self.clusters.next_if(|next| next.as_ref().map_or(true, |(found, _)| *found <= index));
+            let of_text = of_text.transpose()?.map(|(_, stands_for)| stands_for);
+            let of_meaning = self.same_meaning.as_mut().and_then(|clusters| {
+                clusters.next_if(|next| next.as_ref().map_or(true, |(found, _)| *found <= ordinal))
+            });
+            let of_meaning = of_meaning.transpose()?.map(|(_, count)| count);
+            if of_text.is_none() && of_meaning.is_none() {
+                continue;
+            }
             let (id, source) = (ids.value(row), sources.value(row));
-            let line = NamedCluster { id, source, same_url, same_text, similar_text };
+            let StandsFor { same_url, same_text, similar_text } = of_text.unwrap_or_default();
+            let similar_meaning = self.same_meaning.as_ref().map(|_| of_meaning.unwrap_or(0));
+            let line = NamedCluster { id, source, same_url, same_text, similar_text, similar_meaning };
             let written = serde_json::to_writer(&mut self.file, &line).map_err(std::io::Error::from);
             let written = written.and_then(|()| self.file.write_all(b"\n"));
             written.map_err(Error::io("write", &self.path))?;

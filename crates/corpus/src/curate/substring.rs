@@ -12,9 +12,6 @@
 //! run that stands twice both leave the same anchor. In a second look runs are hashed whole, but only around anchors
 //! that occurred twice. Both are sorted and spill.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +23,7 @@ use super::over_corpus::CorpusRule;
 use crate::Error;
 use crate::batch::{self, Row, Rows};
 use crate::kind::Class;
-use crate::spill::{Combine, Record, Sorted, Sorter};
+use crate::spill::{Combine, Lookup, Sorted, Sorter};
 use crate::steps::words::words;
 use crate::steps::{Removed, Step};
 
@@ -179,7 +176,7 @@ impl CorpusRule for Substrings {
             // Nothing was repeated.
             _ => Sorter::new(&self.folder, "none", 0).finish()?,
         };
-        Ok(Box::new(Cutting(Cuts::write(path, cuts)?)))
+        Ok(Box::new(Cutting(Lookup::write(path, cuts, |cut| cut.0)?)))
     }
 }
 
@@ -277,70 +274,8 @@ fn winnow(hashes: &[u64], window: usize) -> Vec<usize> {
     chosen
 }
 
-/// Cuts on disk in the order of the documents, read from any of them on.
-struct Cuts {
-    path: PathBuf,
-    file: File,
-    records: u64,
-    /// The document of every [`EVERY`]th.
-    index: Vec<u64>,
-}
-
-const EVERY: u64 = 4096;
-
-impl Drop for Cuts {
-    fn drop(&mut self) {
-        // What cannot be removed now is cleared away with the work folder.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-impl Cuts {
-    fn write(path: PathBuf, cuts: Sorted<Cut>) -> Result<Cuts, Error> {
-        let failed = || Error::io("write", &path);
-        let mut file = BufWriter::with_capacity(1 << 16, File::create(&path).map_err(failed())?);
-        let (mut records, mut index) = (0, Vec::new());
-        for cut in cuts {
-            let cut = cut?;
-            if records % EVERY == 0 {
-                index.push(cut.0);
-            }
-            records += 1;
-            let mut bytes = [0; Cut::BYTES];
-            cut.put(&mut bytes);
-            file.write_all(&bytes).map_err(failed())?;
-        }
-        file.flush().map_err(failed())?;
-        drop(file);
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
-        Ok(Cuts { path, file, records, index })
-    }
-
-    /// The cuts of the documents from `first` to `last`.
-    fn between(&self, first: u64, last: u64) -> Result<Vec<Cut>, Error> {
-        let mut block = self.index.partition_point(|document| *document < first).saturating_sub(1) as u64;
-        let mut found = Vec::new();
-        while block * EVERY < self.records {
-            let count = EVERY.min(self.records - block * EVERY) as usize;
-            let mut bytes = vec![0; count * Cut::BYTES];
-            let at = block * EVERY * Cut::BYTES as u64;
-            self.file.read_exact_at(&mut bytes, at).map_err(Error::io("read", &self.path))?;
-            for cut in bytes.chunks_exact(Cut::BYTES).map(Cut::get) {
-                if cut.0 > last {
-                    return Ok(found);
-                }
-                if cut.0 >= first {
-                    found.push(cut);
-                }
-            }
-            block += 1;
-        }
-        Ok(found)
-    }
-}
-
 /// The step that cuts.
-struct Cutting(Cuts);
+struct Cutting(Lookup<Cut>);
 
 impl Step for Cutting {
     fn name(&self) -> &'static str {

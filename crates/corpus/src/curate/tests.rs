@@ -76,7 +76,7 @@ fn corpus(folder: &Path) -> Vec<Source> {
 }
 
 /// What is in a folder, and in those within it.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
         let name = entry.file_name().into_string().unwrap();
@@ -205,7 +205,7 @@ proptest! {
         for after in stops {
             let progress = stopping(after);
             let options = Options {
-                memory, work: Some(&work), keep_work, checkpoint_bytes, stop: Some(progress.stop),
+                memory, work: Some(&work), keep_work, checkpoint_bytes, stop: Some(progress.stop), embedder: None,
             };
             match pool.install(|| bench.run(&settings(), &progress, &options)) {
                 Ok(_) => ended = true,
@@ -230,7 +230,7 @@ proptest! {
             }
         }
         if !ended {
-            let options = Options { memory, work: Some(&work), keep_work, checkpoint_bytes, stop: None };
+            let options = Options { memory, work: Some(&work), keep_work, checkpoint_bytes, ..Options::default() };
             pool.install(|| bench.run(&settings(), &Silent, &options)).unwrap();
         }
         prop_assert!(bench.out() == whole);

@@ -126,7 +126,8 @@ impl Work {
         if shards == 0 {
             // The accounts first: without them the rest is only left over.
             work.sweep(|name| name.ends_with(".json"))?;
-            work.sweep(is_ours)?;
+            // Embeddings are of texts, wherever these came from.
+            work.sweep(|name| is_ours(name) && !name.ends_with(".vectors"))?;
         }
         work.sweep(|name| name.ends_with(".run"))?;
         Ok((work, begun))
@@ -268,7 +269,7 @@ impl Work {
 fn is_ours(name: &str) -> bool {
     let Some((stem, extension)) = name.rsplit_once('.') else { return false };
     let Some((_, number)) = stem.rsplit_once('-') else { return false };
-    matches!(extension, "json" | "parquet" | "signatures" | "removed" | "lines" | "run")
+    matches!(extension, "json" | "parquet" | "signatures" | "removed" | "lines" | "run" | "vectors")
         && number.len() >= 6
         && number.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -220,6 +220,7 @@ impl Step for LineDedup {
                 reason: "frequent_line".to_string(),
                 value: None,
                 part: Some(line.to_string()),
+                duplicate_of: None,
             }));
             texts.append_value(text);
             keep.push(true);

@@ -76,6 +76,8 @@ pub struct RemovedRow {
     pub value: Option<(f64, f64)>,
     /// What was removed where that is a part of a document that stays; such a row is none in the account.
     pub part: Option<String>,
+    /// The identity of the document that stands for it, where the rule knows.
+    pub duplicate_of: Option<String>,
 }
 
 /// A removed document, in short.
@@ -100,12 +102,13 @@ impl Removed {
 
     /// Counts a removed document with what was measured and the bound that it breaks.
     pub fn count_measured(&mut self, reason: &str, row: Row, value: Option<(f64, f64)>) {
-        self.rows.push(RemovedRow { ordinal: row.ordinal, reason: reason.to_string(), value, part: None });
-        let count = self.reasons.entry(reason.to_string()).or_default();
+        let (ordinal, reason) = (row.ordinal, reason.to_string());
+        self.rows.push(RemovedRow { ordinal, reason: reason.clone(), value, part: None, duplicate_of: None });
+        let count = self.reasons.entry(reason.clone()).or_default();
         *count += 1;
         if *count <= SAMPLES_PER_REASON {
             self.samples.push(Sample {
-                reason: reason.to_string(),
+                reason,
                 source: row.source.to_string(),
                 excerpt: row.text.chars().take(200).collect(),
             });

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use corpus::{Funnel, Settings, Source, Split, curate, documents};
+use corpus::{Embedder, EmbeddingFault, Funnel, Options, Settings, Source, Split, curate_with, documents};
 use ledger::progress::Silent;
 use ledger::seed::{Rng, Seed};
 
@@ -69,7 +69,8 @@ impl Lines {
         let (path, out) = (folder.path().join("a.jsonl"), folder.path().join("out"));
         std::fs::write(&path, &self.lines).unwrap();
         let sources = [Source::Path(path.to_str().unwrap().into())];
-        let funnel = curate(settings, &sources, &[], &out, Seed(1), &Silent).unwrap();
+        let options = Options { embedder: Some(&Bag), ..Options::default() };
+        let funnel = curate_with(settings, &sources, &[], &out, Seed(1), &Silent, &options).unwrap();
         let left = documents(&out, Split::Train).unwrap().map(|document| {
             let document = document.unwrap();
             (document.source.rsplit_once(' ').unwrap().1.parse().unwrap(), document.text)
@@ -207,4 +208,124 @@ fn injected_passages_are_cut_and_nothing_else() {
     assert_eq!((exactly, intact), (INJECTED, ORIGINALS));
     let step = funnel.steps.iter().find(|step| step.name == "substring_duplicates").unwrap();
     assert_eq!(step.edits, BTreeMap::from([("repeated_runs".to_string(), INJECTED as u64 / 2)]));
+}
+
+/// An embedder of the plainest kind: each word is a random direction, and a text the sum of its words.
+#[derive(Debug)]
+struct Bag;
+
+impl Embedder for Bag {
+    fn identity(&self) -> Result<String, EmbeddingFault> {
+        Ok("a bag of words".into())
+    }
+
+    fn batch(&self) -> usize {
+        64
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbeddingFault> {
+        let vector = |text: &&str| {
+            let mut vector = vec![0.0; 256];
+            for word in text.split_whitespace() {
+                let hash =
+                    word.bytes().fold(7u64, |hash, byte| hash.wrapping_mul(1_000_003) ^ u64::from(byte));
+                let mut rng = Seed(hash).stream("word", 0);
+                for signs in vector.chunks_mut(64) {
+                    let bits = rng.next_u64();
+                    signs.iter_mut().enumerate().for_each(|(at, value): (usize, &mut f32)| {
+                        *value += if bits >> at & 1 == 1 { 1.0 } else { -1.0 };
+                    });
+                }
+            }
+            vector
+        };
+        Ok(texts.iter().map(vector).collect())
+    }
+}
+
+/// Words of a sentence.
+const SENTENCE: usize = 12;
+
+/// What becomes of a text that is put otherwise, by the name of the way.
+fn paraphrase(rng: &mut Rng, words: &[String], how: &str) -> Vec<String> {
+    let mut sentences: Vec<Vec<String>> = words.chunks(SENTENCE).map(<[String]>::to_vec).collect();
+    match how {
+        "words of each sentence in another order" => {
+            sentences.iter_mut().for_each(|words| rng.shuffle(words))
+        }
+        "every other pair of words swapped" => {
+            sentences.iter_mut().flat_map(|words| words.chunks_exact_mut(4)).for_each(|four| four.swap(0, 1));
+        }
+        "a third of the sentences dropped" => {
+            let mut number = 0;
+            sentences.retain(|_| {
+                number += 1;
+                number % 3 != 0
+            });
+        }
+        "every fifth word another" => {
+            let words = sentences.iter_mut().flatten();
+            words.step_by(5).for_each(|own| *own = word(rng, "new", 1_000_000));
+        }
+        other => panic!("{other}"),
+    }
+    sentences.concat()
+}
+
+#[test]
+#[allow(clippy::print_stdout)]
+fn injected_paraphrases_are_found_by_meaning_and_by_nothing_else() {
+    let mut rng = Seed(4).stream("injection", 0);
+    let mut lines = Lines::default();
+    let originals = originals(&mut rng, &mut lines);
+    let hows = [
+        "words of each sentence in another order",
+        "every other pair of words swapped",
+        "a third of the sentences dropped",
+        "every fifth word another",
+    ];
+    let injected: Vec<BTreeSet<usize>> = hows
+        .iter()
+        .enumerate()
+        .map(|(way, how)| {
+            let originals = &originals[way * INJECTED..(way + 1) * INJECTED];
+            originals
+                .iter()
+                .map(|words| lines.push(&paraphrase(&mut rng, words, how).join(" "), None))
+                .collect()
+        })
+        .collect();
+    let all: BTreeSet<usize> = injected.iter().flatten().copied().collect();
+    let find = |name: &str, settings: &Settings| -> (Vec<usize>, usize) {
+        let (_, left) = lines.curate(settings);
+        let gone: BTreeSet<usize> = (1..=lines.count).filter(|line| !left.contains_key(line)).collect();
+        // Either of a pair may go, for the one that is farthest from the centre stays.
+        let of_pair = |line: usize| if line > ORIGINALS { line } else { ORIGINALS + line };
+        let found: BTreeSet<usize> =
+            gone.iter().map(|&line| of_pair(line)).filter(|line| all.contains(line)).collect();
+        let recall: Vec<usize> = injected.iter().map(|way| way.intersection(&found).count()).collect();
+        let wrong = gone.len() - found.len();
+        println!("{name}: recall {recall:?} of {INJECTED} each, wrongly removed {wrong}");
+        (recall, wrong)
+    };
+    println!("ways: {hows:?}");
+    assert_eq!(find("exact", &only_duplicates()), (vec![0; 4], 0));
+    let mut near = only_duplicates();
+    near.minhash.enabled = true;
+    let (recall, wrong) = find("near, at least 0.7", &near);
+    assert!(recall.iter().all(|&found| found <= 2) && wrong == 0);
+    near.minhash.min_similarity = 0.0;
+    let (recall, wrong) = find("near, as FineWeb", &near);
+    assert!(recall[0] == 0 && recall[1] == 0 && wrong == 0);
+    let mut meaning = only_duplicates();
+    meaning.semantic.enabled = true;
+    meaning.semantic.model = Some("bag".into());
+    meaning.semantic.min_similarity = 0.6;
+    meaning.semantic.clusters = Some(1);
+    assert_eq!(find("semantic, one cluster", &meaning), (vec![INJECTED; 4], 0));
+    // Pairs that k-means parts are not found: these random texts have no themes, which is the worst case.
+    meaning.semantic.clusters = None;
+    let (recall, wrong) = find("semantic, 33 clusters", &meaning);
+    assert!(recall[0] == INJECTED && recall[1] == INJECTED && wrong == 0);
+    assert!(recall.iter().all(|&found| found >= INJECTED / 2), "{recall:?}");
 }
