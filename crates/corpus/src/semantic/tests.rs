@@ -325,7 +325,7 @@ proptest! {
 #[test]
 #[ignore = "takes minutes and 2 GB of disk"]
 #[allow(clippy::print_stdout)]
-fn a_million_embeddings_take_minutes() {
+fn a_million_embeddings() {
     let (count, width) = (1_000_000usize, 1024);
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(folder.path(), identity("x")).unwrap();
