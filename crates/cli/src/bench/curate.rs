@@ -15,11 +15,11 @@ use super::text::{plural, write_line};
 use super::{machine, program, show, too_many};
 use crate::args::BenchCurate;
 use crate::errors::Error;
-use crate::interrupt;
 use crate::progress::Shown;
 use crate::recipe::Given;
 use crate::report::scale::{bytes, count, figures, percent};
 use crate::resumable::check_memory;
+use crate::{embedder, interrupt};
 
 /// Of the JSON. A number that changes its meaning raises it.
 const VERSION: u32 = 1;
@@ -45,7 +45,13 @@ pub fn curate(args: &BenchCurate, shown: &Shown) -> Result<(), Error> {
     let sources: Vec<Source> =
         args.sources.iter().map(|text| Ok(Source::parse(text)?)).collect::<Result<_, Error>>()?;
     interrupt::listen("removing what was made; once more to stop at once");
-    let options = Options { memory: args.memory, stop: Some(interrupt::flag()), ..Options::default() };
+    let embedder = embedder::of(&recipe, shown)?;
+    let options = Options {
+        memory: args.memory,
+        stop: Some(interrupt::flag()),
+        embedder: embedder.as_deref(),
+        ..Options::default()
+    };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(too_many(1))?;
     let task = shown.begin("curating", Some(u64::from(args.rounds.get())), Unit::Items);
     let mut stages: Vec<Figures> = Vec::new();

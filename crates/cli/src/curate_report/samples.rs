@@ -156,10 +156,11 @@ fn removed_card(document: &RemovedDocument) -> Card<'_> {
         Some(value) if value > limit => format!("at most {}", figures(limit)),
         _ => format!("bound {}", figures(limit)),
     });
+    let stays = document.duplicate_of.as_ref().map(|id| format!("{} stays", readable(&line(id, 40))));
     let language = document.lang.as_deref().map(language_name);
     Card {
         why: readable(&line(&document.reason, 80)),
-        measured: value.into_iter().chain(limit).chain(language).collect::<Vec<_>>().join(" · "),
+        measured: value.into_iter().chain(limit).chain(stays).chain(language).collect::<Vec<_>>().join(" · "),
         from: from(document.url.as_deref(), &document.source, None),
         lang: language_tag(document.lang.as_deref()),
         text: document.part.as_deref().or(document.text.as_deref()).unwrap_or_default(),
@@ -267,10 +268,11 @@ mod tests {
             bytes: 1000,
             text: Some("</div></script><script>alert(1)</script>\0&amp;<!--".into()),
             part: None,
+            duplicate_of: Some("<i>1".into()),
         };
         let html = card("url", &removed_card(&document)).into_string();
         for markup in
-            ["<script", "</script", "<b>", "<!--", "\0", "\u{202e}", "onclick=\"", "onload=\"", "href"]
+            ["<script", "</script", "<b>", "<i>", "<!--", "\0", "\u{202e}", "onclick=\"", "onload=\"", "href"]
         {
             assert!(!html.contains(markup), "{markup:?} in {html}");
         }
