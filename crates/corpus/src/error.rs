@@ -132,6 +132,22 @@ pub enum Error {
         /// The work folder.
         path: PathBuf,
     },
+    /// A file is not here what it is where the curation was begun.
+    #[error("{} is not the same on all machines: {reason}", path.display())]
+    NotTheSame {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
+    /// Other processes could not do their part of the work.
+    #[error("{reason}")]
+    Elsewhere {
+        /// Who failed, and how.
+        reason: String,
+        /// The remedy.
+        hint: Option<String>,
+    },
     /// Somebody asked for the work to stop; what was done is kept.
     #[error("stopped before the end")]
     Stopped,
@@ -210,6 +226,10 @@ impl Error {
             Error::DoesNotFit { .. } => "use the tokenizer that the folder was made for".into(),
             Error::TooManyDocuments { .. } => "curate the sources in parts, such as a crawl at a time".into(),
             Error::Busy { .. } => "wait for it to end, or give another --work folder".into(),
+            Error::NotTheSame { .. } => "sources, lists and classifiers must lie under the same paths wherever a worker runs: put \
+                them on a file system that all machines share, or copy them"
+                .into(),
+            Error::Elsewhere { hint, .. } => return hint.clone(),
             Error::Stopped => "run the same command again; it goes on from here".into(),
             Error::Tokenizer(error) => return error.hint(),
             Error::Classifier { .. } => "give a folder that `alti curate classifier train` wrote, or a supervised model of \

@@ -39,7 +39,9 @@ pub mod survey;
 mod texts;
 pub mod url;
 
-pub use curate::{Made, Options, Stage, curate, curate_with, stages};
+pub use curate::{
+    Elsewhere, Job, Made, Options, Portion, Stage, Worker, curate, curate_with, program, stages,
+};
 pub use documents::{Document, Documents, Split, count, documents};
 pub use error::Error;
 pub use funnel::{Funnel, FunnelStep};

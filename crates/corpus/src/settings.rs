@@ -597,6 +597,13 @@ impl Settings {
         files.extend(self.classifiers.values().map(|classifier| classifier.path.as_str()));
         files
     }
+    /// Lets `change` write another path in the place of each that [`Settings::files`] may name.
+    pub(crate) fn each_file(&mut self, mut change: impl FnMut(&mut String)) {
+        self.url.domain_files.iter_mut().chain(&mut self.url.address_files).for_each(&mut change);
+        self.dirty_words.files.values_mut().for_each(&mut change);
+        self.token_distribution.tokenizer.iter_mut().for_each(&mut change);
+        self.classifiers.values_mut().for_each(|classifier| change(&mut classifier.path));
+    }
 }
 
 #[cfg(test)]

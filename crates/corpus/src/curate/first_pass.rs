@@ -1,20 +1,16 @@
 //! The first pass: from the inputs to filtered documents and their signatures in the work folder. What is there already is
 //! kept; what has to be filtered again is read from the layer before.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::UNIX_EPOCH;
-
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt32Type;
 use arrow_array::{Array, FixedSizeBinaryArray, FixedSizeListArray, RecordBatch, StringArray};
-use ledger::digest::Digest;
 use ledger::progress::{Progress, Task, Unit};
-use serde::Serialize;
 
+use super::elsewhere;
 use super::pipeline::{self, Feed};
+use super::portion::Job;
 use super::shard::{Change, End, Place, Processed, ShardWriter, read_documents};
-use super::work::{Account, Layer, Position, Work};
+use super::work::{Account, Position, Work};
 use super::{BATCH_BYTES, BATCH_DOCUMENTS, MAX_LISTED_SKIPS, NAME, Options};
 use crate::batch::{self, Builder, Record, Rows, column};
 use crate::dedup::{Head, Signed};
@@ -38,99 +34,14 @@ const SHARD_DOCUMENTS: u64 = 1 << 16;
 const BATCHES_PER_THREAD: usize = 4;
 const WORKED_BATCH_BYTES: u64 = 16 << 20;
 
-/// The layers: the extraction, which takes most of the time and has no thresholds, and the rest. Where the work folder is
-/// not kept, nothing can be filtered again, and they are one.
-pub(super) fn layers(
-    settings: &Settings,
-    evaluation_texts: &[String],
-    inputs: &Inputs,
-    options: &Options,
-) -> Result<Vec<Layer>, Error> {
-    let mut extraction = steps::per_document(settings, evaluation_texts)?;
-    let extracts = extraction.iter().position(|step| step.name() == steps::extract::NAME);
-    let filters = extraction.split_off(extracts.map_or(0, |place| place + 1));
-    // What the lists say that the settings name.
-    let lists: Vec<Option<Digest>> =
-        settings.files().iter().map(|path| Digest::of_path(Path::new(path)).ok()).collect();
-    let read = Digest::of_value(&(
-        "curation 1",
-        program(),
-        origins(inputs),
-        (&settings.registry, settings.include_hidden),
-        (settings.text_part_bytes, settings.max_input_document_bytes),
-    ))?;
-    // What only the plan and the second pass look at.
-    let mut filtering = settings.clone();
-    let defaults = Settings::default();
-    filtering.max_documents = defaults.max_documents;
-    filtering.max_bytes = defaults.max_bytes;
-    filtering.shard_bytes = defaults.shard_bytes;
-    filtering.held_out = defaults.held_out;
-    filtering.minhash.min_similarity = defaults.minhash.min_similarity;
-    filtering.substring = defaults.substring;
-    filtering.line_dedup = defaults.line_dedup;
-    filtering.token_distribution = defaults.token_distribution;
-    filtering.semantic = defaults.semantic;
-    (filtering.url_dedup.enabled, filtering.url_dedup.keep) =
-        (defaults.url_dedup.enabled, defaults.url_dedup.keep);
-    let filtered = Digest::of_value(&(&read, options.keep_work, &filtering, evaluation_texts, &lists))?;
-    if options.keep_work {
-        return Ok(vec![
-            Layer {
-                name: "extracted",
-                steps: extraction,
-                fingerprint: Digest::of_value(&(&read, &settings.url, &settings.removed, &lists))?,
-            },
-            Layer { name: "filtered", steps: filters, fingerprint: filtered },
-        ]);
-    }
-    extraction.extend(filters);
-    Ok(vec![Layer { name: "filtered", steps: extraction, fingerprint: filtered }])
-}
-
-/// A digest of this program: another one may extract otherwise.
-fn program() -> Option<Digest> {
-    static PROGRAM: std::sync::OnceLock<Option<Digest>> = std::sync::OnceLock::new();
-    PROGRAM.get_or_init(|| Digest::of_file(&std::env::current_exe().ok()?).ok()).clone()
-}
-
-/// What tells whether an input is still the same, without reading it.
-#[derive(Serialize)]
-struct Origin<'a> {
-    path: String,
-    name: &'a str,
-    url: Option<&'a str>,
-    format: String,
-    bytes: u64,
-    /// Nanoseconds since 1970.
-    modified: Option<u64>,
-}
-
-fn origins(inputs: &Inputs) -> Vec<Origin<'_>> {
-    let modified = |path: &Path| {
-        let time = std::fs::metadata(path).and_then(|data| data.modified()).ok()?;
-        u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
-    };
-    let origin = |input: &Input| {
-        let path = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
-        (path.display().to_string(), format!("{:?} {:?}", input.container, input.compression))
-    };
-    let described = inputs.inputs.iter().map(|input| {
-        let (path, format) = origin(input);
-        let (name, url, bytes) = (input.name.as_str(), input.url.as_deref(), input.bytes);
-        Origin { path, name, url, format, bytes, modified: modified(&input.path) }
-    });
-    described.collect()
-}
-
 /// What travels to the workers.
-enum Thing {
+pub(super) enum Thing {
     Batch(Place, RecordBatch),
     End(Box<End>),
 }
 
 /// What comes from them.
-enum Worked {
+pub(super) enum Worked {
     Batch(Place, Processed),
     End(Box<End>),
 }
@@ -140,6 +51,7 @@ pub(super) fn run(
     work: &Work,
     inputs: &Inputs,
     settings: &Settings,
+    evaluation_texts: &[String],
     progress: &dyn Progress,
     options: &Options,
 ) -> Result<(), Error> {
@@ -162,21 +74,29 @@ pub(super) fn run(
         let task = progress.begin(READING, Some(bytes), Unit::Bytes);
         let before = inputs.inputs.iter().take(position.input).map(|input| input.bytes).sum();
         task.position(before);
-        let feed = |feed: &mut Feed<Thing>| {
-            let mut reading = Reading {
-                feed,
-                builder: Builder::new(position.documents),
-                end: End { place: Place { shard: shards, from: 0 }, ..End::default() },
-                position,
-                pass_over: position.records,
-                text_bytes: 0,
-                documents: 0,
-                options,
-            };
-            // Nobody listens any more where this breaks: the other side knows why.
-            let _ = reading.run(inputs, settings, task.as_ref());
-        };
-        through(work, settings, options, task.as_ref(), feed)?;
+        match options.elsewhere.filter(|_| position.input < inputs.inputs.len()) {
+            Some(elsewhere) => {
+                let begin = Place { shard: shards, from: 0 };
+                let job = Job::new(settings, evaluation_texts, options)?;
+                let mut shards = Shards::new(work, settings, task.as_ref());
+                elsewhere::run(
+                    elsewhere,
+                    &job,
+                    inputs,
+                    (begin, position),
+                    task.as_ref(),
+                    options,
+                    &mut shards,
+                )?;
+            }
+            None => {
+                let feed = |feed: &mut Feed<Thing>| {
+                    let begin = Place { shard: shards, from: 0 };
+                    read_on(&inputs.inputs, settings, (begin, position), feed, task.as_ref(), options);
+                };
+                through(work, settings, options, task.as_ref(), feed)?;
+            }
+        }
     }
     options.check()
 }
@@ -207,6 +127,29 @@ fn refeed(
     Ok(())
 }
 
+/// Sends what lies behind this position of the inputs, from this shard on.
+pub(super) fn read_on(
+    inputs: &[Input],
+    settings: &Settings,
+    (begin, position): (Place, Position),
+    feed: &mut Feed<Thing>,
+    task: &dyn Task,
+    options: &Options,
+) {
+    let mut reading = Reading {
+        feed,
+        builder: Builder::new(position.documents),
+        end: End { place: begin, ..End::default() },
+        position,
+        pass_over: position.records,
+        text_bytes: 0,
+        documents: 0,
+        options,
+    };
+    // Nobody listens any more where this breaks: the other side knows why.
+    let _ = reading.run(inputs, settings, task);
+}
+
 /// Builds batches of what the readers find and sends them on, with the ends of shards.
 struct Reading<'a> {
     feed: &'a mut Feed<Thing>,
@@ -221,9 +164,9 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn run(&mut self, inputs: &Inputs, settings: &Settings, task: &dyn Task) -> Flow {
-        for index in self.position.input..inputs.inputs.len() {
-            read::read(&inputs.inputs[index], settings, task, self)?;
+    fn run(&mut self, inputs: &[Input], settings: &Settings, task: &dyn Task) -> Flow {
+        for (index, input) in inputs.iter().enumerate().skip(self.position.input) {
+            read::read(input, settings, task, self)?;
             (self.position.input, self.position.records, self.pass_over) = (index + 1, 0, 0);
         }
         self.position.end = true;
@@ -313,41 +256,58 @@ fn through<R: Send>(
     feed: impl FnOnce(&mut Feed<Thing>) -> R + Send,
 ) -> Result<R, Error> {
     let (threads, window) = breadth(options);
-    let (seen, kept) = (AtomicU64::new(0), AtomicU64::new(0));
+    let steps: Vec<&[Box<dyn Step>]> = work.layers().iter().map(|layer| &layer.steps[..]).collect();
     let process = |thing| -> Result<Worked, Error> {
         match thing {
             Thing::Batch(place, batch) => {
-                seen.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                let processed = process(work.layers(), settings, batch, place.from)?;
-                kept.fetch_add(processed.signed.len() as u64, Ordering::Relaxed);
-                Ok(Worked::Batch(place, processed))
+                let layers = process(&steps, settings, batch, place.from)?;
+                Ok(Worked::Batch(place, sign(layers, settings)?))
             }
             Thing::End(end) => Ok(Worked::End(end)),
         }
     };
-    let mut shard: Option<ShardWriter> = None;
-    pipeline::ordered(threads, window, feed, process, |result| {
-        let (place, processed, end) = match result? {
-            Worked::Batch(place, processed) => (place, Some(processed), None),
-            Worked::End(end) => (end.place, None, Some(end)),
+    let mut shards = Shards::new(work, settings, task);
+    pipeline::ordered(threads, window, feed, process, |result| shards.take(result?))
+}
+
+/// Writes what comes from the workers, in order, as shards.
+pub(super) struct Shards<'a> {
+    work: &'a Work,
+    settings: &'a Settings,
+    task: &'a dyn Task,
+    writer: Option<ShardWriter<'a>>,
+    seen: u64,
+    kept: usize,
+}
+
+impl<'a> Shards<'a> {
+    pub fn new(work: &'a Work, settings: &'a Settings, task: &'a dyn Task) -> Shards<'a> {
+        Shards { work, settings, task, writer: None, seen: 0, kept: 0 }
+    }
+
+    /// Takes the next batch, or end of a shard.
+    pub fn take(&mut self, worked: Worked) -> Result<(), Error> {
+        let place = match &worked {
+            Worked::Batch(place, _) => *place,
+            Worked::End(end) => end.place,
         };
-        let writer = match &mut shard {
+        let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => shard.insert(ShardWriter::create(work, place, empty(settings), settings)?),
+            None => ShardWriter::create(self.work, place, empty(self.settings), self.settings)?,
         };
-        if let Some(processed) = processed {
-            writer.take(processed)?;
-            let (seen, kept) = (seen.load(Ordering::Relaxed), kept.load(Ordering::Relaxed));
-            task.message(&format!("{seen} documents, {kept} kept so far"));
-        }
-        match (end, shard.take()) {
-            (Some(end), Some(writer)) => writer.finish(*end),
-            (_, writer) => {
-                shard = writer;
+        match worked {
+            Worked::Batch(_, processed) => {
+                let changes = processed.layers.first().and_then(|(_, changes)| changes.first());
+                self.seen += changes.map_or(0, |(before, ..)| before.documents);
+                self.kept += processed.signed.len();
+                writer.take(processed)?;
+                self.task.message(&format!("{} documents, {} kept so far", self.seen, self.kept));
+                self.writer = Some(writer);
                 Ok(())
             }
+            Worked::End(end) => writer.finish(*end),
         }
-    })
+    }
 }
 
 /// Room for signatures of the form that is asked for.
@@ -381,26 +341,35 @@ pub(super) fn apply_all(
     Ok((batch, changes))
 }
 
-fn process(
-    all: &[Layer],
+/// Takes a batch through the steps of the layers from one on; the last leaves its signatures in columns.
+pub(super) fn process(
+    all: &[&[Box<dyn Step>]],
     settings: &Settings,
     mut batch: RecordBatch,
     from: usize,
-) -> Result<Processed, Error> {
+) -> Result<Vec<(RecordBatch, Vec<Change>)>, Error> {
     let mut layers = Vec::with_capacity(all.len() - from);
-    for (index, layer) in all.iter().enumerate().skip(from) {
+    for (index, steps) in all.iter().enumerate().skip(from) {
         let read = count(&batch);
-        let (after, mut changes) = apply_all(&layer.steps, &settings.removed, batch)?;
+        let (after, mut changes) = apply_all(steps, &settings.removed, batch)?;
         if index == 0 {
             changes.insert(0, (read, read, Removed::default(), Vec::new()));
         }
         batch = after.clone();
         layers.push((after, changes));
     }
+    Ok(layers)
+}
+
+/// Takes the signatures, and what only the steps need, out of the last layer's columns.
+pub(super) fn sign(
+    mut layers: Vec<(RecordBatch, Vec<Change>)>,
+    settings: &Settings,
+) -> Result<Processed, Error> {
     let mut signed = empty(settings);
-    sign(&batch, settings, &mut signed)?;
     if let Some((last, _)) = layers.last_mut() {
-        let bare = batch::without_column(&batch, NAME, "fingerprint")?;
+        take_signatures(last, settings, &mut signed)?;
+        let bare = batch::without_column(last, NAME, "fingerprint")?;
         let bare = batch::without_column(&bare, NAME, steps::nsfw::COLUMN)?;
         *last = batch::without_column(&bare, NAME, "minhash")?;
     }
@@ -408,7 +377,7 @@ fn process(
 }
 
 /// Takes the signatures out of the columns that the step `sign` has added.
-fn sign(batch: &RecordBatch, settings: &Settings, signed: &mut Signed) -> Result<(), Error> {
+fn take_signatures(batch: &RecordBatch, settings: &Settings, signed: &mut Signed) -> Result<(), Error> {
     if batch.num_rows() == 0 {
         return Ok(());
     }

@@ -3,11 +3,16 @@
 //! [plan](plan) says which of them stay; [rules over the corpus](over_corpus) look at those together; the
 //! [second pass](second_pass) writes them. What the steps do is theirs.
 
+mod elsewhere;
+#[cfg(test)]
+mod elsewhere_tests;
 mod first_pass;
 mod made;
+mod layers;
 mod over_corpus;
 pub(crate) mod pipeline;
 mod plan;
+mod portion;
 mod second_pass;
 mod semantic;
 mod shard;
@@ -34,7 +39,10 @@ use crate::source::{self, Inputs, Source};
 use crate::{Error, Settings, removed};
 pub use made::Made;
 use over_corpus::Ruled;
+pub use elsewhere::Elsewhere;
+pub use layers::program;
 use plan::Plan;
+pub use portion::{Job, Portion, Worker};
 use second_pass::Outputs;
 use work::Work;
 
@@ -67,6 +75,8 @@ pub struct Options<'a> {
     pub stop: Option<&'a AtomicBool>,
     /// Who embeds documents, where `semantic.enabled`. What it needs for itself is beside `memory`.
     pub embedder: Option<&'a dyn Embedder>,
+    /// Other processes that do the first pass, which takes nearly all the time.
+    pub elsewhere: Option<&'a dyn Elsewhere>,
 }
 
 impl Default for Options<'_> {
@@ -78,6 +88,7 @@ impl Default for Options<'_> {
             checkpoint_bytes: 128 << 20,
             stop: None,
             embedder: None,
+            elsewhere: None,
         }
     }
 }
@@ -144,12 +155,12 @@ pub fn curate_with(
     // What an earlier curation wrote among the sources is not read.
     let inputs = source::expand_without(sources, settings, &[out, folder.path(), work_path]);
 
-    let layers = first_pass::layers(settings, evaluation_texts, &inputs, options)?;
+    let layers = layers::layers(settings, evaluation_texts, &inputs, options)?;
     let (work, begun) = Work::open(work_path, layers)?;
     if let Some(said) = begun.message(work_path) {
         progress.note(&said);
     }
-    first_pass::run(&work, &inputs, settings, progress, options)?;
+    first_pass::run(&work, &inputs, settings, evaluation_texts, progress, options)?;
 
     let (mut funnel, listed) = first_account(&work, inputs)?;
     if funnel.steps[0].documents_in == 0 {

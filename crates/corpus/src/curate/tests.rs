@@ -25,7 +25,7 @@ fn paragraph(rng: &mut Rng) -> String {
 }
 
 /// Pages, lines and texts, some of them malformed, repeated, or of the same address.
-fn corpus(folder: &Path) -> Vec<Source> {
+pub(super) fn corpus(folder: &Path) -> Vec<Source> {
     let mut rng = Seed(5).stream("corpus", 0);
     std::fs::create_dir_all(folder.join("in")).unwrap();
     let mut warc = Vec::new();
@@ -205,7 +205,8 @@ proptest! {
         for after in stops {
             let progress = stopping(after);
             let options = Options {
-                memory, work: Some(&work), keep_work, checkpoint_bytes, stop: Some(progress.stop), embedder: None,
+                memory, work: Some(&work), keep_work, checkpoint_bytes, stop: Some(progress.stop),
+                ..Options::default()
             };
             match pool.install(|| bench.run(&settings(), &progress, &options)) {
                 Ok(_) => ended = true,
@@ -230,7 +231,8 @@ proptest! {
             }
         }
         if !ended {
-            let options = Options { memory, work: Some(&work), keep_work, checkpoint_bytes, ..Options::default() };
+            let options =
+                Options { memory, work: Some(&work), keep_work, checkpoint_bytes, ..Options::default() };
             pool.install(|| bench.run(&settings(), &Silent, &options)).unwrap();
         }
         prop_assert!(bench.out() == whole);
