@@ -1,5 +1,6 @@
 //! The command line: every verb with its options and an example. The help is written to be read from top to bottom.
 
+mod cluster;
 mod curate;
 mod judge;
 mod mix;
@@ -15,6 +16,9 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use model::formats::Storage;
 
+#[cfg(feature = "cluster")]
+pub use cluster::Format;
+pub use cluster::{CurateExecutor, CurateScheduler, CurateSql, OnCluster};
 pub use curate::{BenchCurate, Curate, CurateReport, CurateWhat};
 pub use judge::{ClassifierTrain, CurateClassifier, CurateJudge};
 pub use mix::{Mix, MixSearch, PackArgs, weight};
@@ -70,7 +74,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Raise(Raise),
-    Curate(Curate),
+    Curate(Box<Curate>),
     #[command(subcommand)]
     Mix(Mix),
     Pack(PackArgs),

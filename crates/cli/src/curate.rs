@@ -13,7 +13,7 @@ use crate::progress::Shown;
 use crate::recipe::Given;
 use crate::report::scale::{bytes, count, percent};
 use crate::resumable::{beside, check_memory, interrupted, on_threads};
-use crate::{curate_classifier, curate_judge, curate_report, embedder, program};
+use crate::{curate_classifier, curate_cluster, curate_judge, curate_report, embedder, program};
 use ledger::progress::Progress;
 
 /// `alti curate`.
@@ -22,6 +22,9 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
         (Some(CurateWhat::Judge(args)), _) => return curate_judge::judge(args, shown),
         (Some(CurateWhat::Classifier(verb)), _) => return curate_classifier::classifier(verb, shown),
         (Some(CurateWhat::Report(args)), _) => return curate_report::report(args, shown),
+        (Some(CurateWhat::Scheduler(args)), _) => return curate_cluster::scheduler(args, shown),
+        (Some(CurateWhat::Executor(args)), _) => return curate_cluster::executor(args, shown),
+        (Some(CurateWhat::Sql(args)), _) => return curate_cluster::sql(args),
         (None, Some(out)) => out,
         (None, None) => {
             return Err(Error::Usage {
@@ -37,6 +40,7 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
     let work = args.work.as_ref().unwrap_or(&beside);
     let sources: Vec<Source> =
         args.sources.iter().map(|text| Ok(Source::parse(text)?)).collect::<Result<_, Error>>()?;
+    let elsewhere = curate_cluster::elsewhere(&args.on, shown)?;
     interrupt::listen("putting on the disk what was made; once more to stop at once");
     let embedder = embedder::of(&recipe, shown)?;
     let options = Options {
@@ -46,6 +50,7 @@ pub fn curate(args: &Curate, shown: &Shown) -> Result<(), Error> {
         checkpoint_bytes: args.checkpoint,
         stop: Some(interrupt::flag()),
         embedder: embedder.as_deref(),
+        elsewhere: elsewhere.as_deref(),
     };
     let run = || corpus::curate_with(&recipe.curate, &sources, &[], out, seed, shown, &options);
     let curated = on_threads(args.threads, run)?;

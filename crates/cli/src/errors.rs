@@ -22,6 +22,10 @@ pub enum Error {
     /// Curation and packing.
     #[error(transparent)]
     Corpus(#[from] corpus::Error),
+    /// The parts of a cluster, and questions in SQL.
+    #[cfg(feature = "cluster")]
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
     /// The model's shapes and files.
     #[error(transparent)]
     Model(#[from] model::Error),
@@ -96,6 +100,8 @@ impl Error {
             Self::Hub(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Corpus(error) => error.hint(),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::Engine(error) => error.hint(),

@@ -6,6 +6,7 @@ mod chat;
 mod convert;
 mod curate;
 mod curate_classifier;
+mod curate_cluster;
 mod curate_judge;
 mod curate_report;
 mod embedder;

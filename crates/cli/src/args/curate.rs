@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::cluster::{CurateExecutor, CurateScheduler, CurateSql, OnCluster};
 use super::judge::{CurateClassifier, CurateJudge};
 use super::train_tokenizer::size;
 
@@ -15,6 +16,9 @@ pub enum CurateWhat {
     #[command(subcommand)]
     Classifier(CurateClassifier),
     Report(CurateReport),
+    Scheduler(CurateScheduler),
+    Executor(CurateExecutor),
+    Sql(CurateSql),
 }
 
 /// Write a page about curated documents: what they are, and what each step removed.
@@ -73,13 +77,17 @@ fn samples(text: &str) -> Result<usize, String> {
         section, as `alti raise` has them.\n\n\
         The work keeps to --memory: what is sorted and compared spills to the work folder. Killed at any moment and run again, \
         the same command goes on from there, and ends with the same bytes. The work folder stays, with the extracted texts, so \
-        that after a change of a rule only what depends on it is done again; remove it once no rule will change any more.",
+        that after a change of a rule only what depends on it is done again; remove it once no rule will change any more.\n\n\
+        With --cluster other machines read and filter, which is nearly all of the work, and the output is the same to the byte: see \
+        `alti curate scheduler --help`.",
     after_long_help = "Examples:\n  \
         alti curate 'crawl/*.warc.gz' --out documents\n  \
         alti curate notes dump.jsonl.zst --out documents --memory 16GB --seed 7\n  \
         alti curate 'crawl/*.warc.gz' --out documents --set 'curate.language.keep=[\"en\"]'\n  \
         alti curate crawl --out documents --recipe recipes/tiny.toml --discard-work\n  \
-        alti curate crawl --out documents --set curate.semantic.enabled=true --set 'curate.semantic.model=\"runs/mine\"'"
+        alti curate crawl --out documents --set curate.semantic.enabled=true --set 'curate.semantic.model=\"runs/mine\"'\n  \
+        alti curate '/data/crawl/*.warc.gz' --out documents --cluster 10.0.0.7:50050\n  \
+        alti curate sql 'select lang, count(*) from documents group by lang' documents"
 )]
 pub struct Curate {
     #[command(subcommand)]
@@ -117,6 +125,8 @@ pub struct Curate {
     /// Print the funnel as JSON.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub on: OnCluster,
 }
 
 /// Measure how long each stage of curation takes a core.

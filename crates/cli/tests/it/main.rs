@@ -2,6 +2,7 @@
 //! the program in each stage and see that it ends with the same weights.
 
 mod bench;
+mod cluster;
 mod corpus;
 mod curate;
 mod curate_report;
