@@ -280,7 +280,7 @@ mod tests {
         };
         assert_eq!(page(str::to_owned), []);
         let moved = page(|text| text.replace("| 2 | [`model`]", "| 3 | [`model`]"));
-        assert!(matches!(&moved[..], [(11, message)] if message.contains("model in layer 3")), "{moved:?}");
+        assert!(matches!(&moved[..], [(12, message)] if message.contains("model in layer 3")), "{moved:?}");
         let unknown = page(|text| text.replace("[`model`]", "[`vision`]"));
         assert!(
             unknown.len() == 2

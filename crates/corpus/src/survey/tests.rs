@@ -263,20 +263,21 @@ fn clusters_and_removed_documents_are_read() {
         |line: u64| format!("{{\"place\":\"a:line {line}\",\"reason\":\"is not JSON at column {line}\"}}\n");
     std::fs::write(path.join("skipped.jsonl"), (1..30).map(skip).collect::<String>()).unwrap();
     std::fs::create_dir(path.join("removed")).unwrap();
-    let lines: String = (0..40)
+    let lines: String = (0..40u8)
         .map(|i| {
             let document = RemovedDocument {
                 reason: if i % 4 == 0 { "short".into() } else { "long".into() },
                 paper: "Somebody 2020".into(),
                 value: Some(f64::from(i)),
                 limit: Some(50.0),
-                id: id(i as usize),
+                id: id(usize::from(i)),
                 source: "s".into(),
                 url: None,
                 lang: None,
                 bytes: 9,
                 text: Some("ä".repeat(100)),
                 part: None,
+                duplicate_of: None,
             };
             format!("{}\n", serde_json::to_string(&document).unwrap())
         })
