@@ -386,7 +386,7 @@ impl Default for MinHash {
     }
 }
 
-/// Exact substrings (Lee et al. 2021, "Deduplicating Training Data Makes Language Models Better", section 4.2), with words in
+/// Exact substrings (Lee et al. 2021, "Deduplicating Training Data Makes Language Models Better", section 4.1), with words in
 /// place of tokens. Not asked of code and data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
