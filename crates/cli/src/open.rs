@@ -9,6 +9,7 @@ use hub::{Cache, Repository, Revision};
 use kernels::gemm::Precision;
 use kernels::isa;
 use kernels::quant::Encoding;
+use ledger::digest::Digest;
 use ledger::progress::Progress;
 use model::formats::{self, Format, Stored};
 use model::infer::Llama;
@@ -225,8 +226,21 @@ pub fn recipe(found: &Found, set: &[String]) -> Result<Recipe, Error> {
 
 /// The tokenizer that `path` means: a run's, a folder's or a file's. It need not be one that models are served with.
 pub fn any_tokenizer(path: &Path) -> Result<AnyTokenizer, Error> {
+    Ok(AnyTokenizer::load(&of_run(path))?)
+}
+
+/// The tokenizer that `path` means, of a kind that models are trained and served with, and the digest of its files.
+///
+/// # Errors
+/// What is no tokenizer of Llama 3's form.
+pub fn tokenizer(path: &Path) -> Result<(Tokenizer, Digest), Error> {
+    let path = of_run(path);
+    Ok((Tokenizer::load(&path)?, Digest::of_path(&path)?))
+}
+
+fn of_run(path: &Path) -> PathBuf {
     let inside = path.join("tokenizer");
-    Ok(AnyTokenizer::load(if inside.is_dir() { &inside } else { path })?)
+    if inside.is_dir() { inside } else { path.to_owned() }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A recipe: every crate's settings in one TOML file, each section owned by the crate that it configures.
 //! Parsed to the typed form once, with all faults and their places; nothing downstream checks again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,10 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerSettings {
+    /// A tokenizer that is there already, which is taken instead of training one: a run, a folder, a `tokenizer.json` or a
+    /// `tokenizer.model` of Llama 3's form. The vocabulary's size is then its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
     /// Size of the vocabulary with its 256 special tokens; absent: what the size says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
@@ -51,7 +55,7 @@ pub struct TokenizerSettings {
 
 impl Default for TokenizerSettings {
     fn default() -> Self {
-        Self { vocab_size: None, minimum_pair_count: 2, merge_digits: None, max_bytes: 64 << 20 }
+        Self { path: None, vocab_size: None, minimum_pair_count: 2, merge_digits: None, max_bytes: 64 << 20 }
     }
 }
 
@@ -146,6 +150,11 @@ impl Recipe {
                     .to_owned(),
             );
         }
+        if self.tokenizer.path.is_some() && self.tokenizer.vocab_size.is_some() {
+            faults.push(
+                "[tokenizer] vocab_size is that of the tokenizer at path: leave one of them out".to_owned(),
+            );
+        }
         if self.sources.is_empty() {
             faults.push("sources is empty".to_owned());
         }
@@ -159,7 +168,9 @@ impl Recipe {
     /// The recipe with the numbers that the size decided written out.
     pub fn resolved(&self, plan: &train::Plan) -> Self {
         let mut all = self.clone();
-        all.tokenizer.vocab_size = Some(self.tokenizer.vocab_size.unwrap_or(plan.model.vocab_size));
+        if self.tokenizer.path.is_none() {
+            all.tokenizer.vocab_size = Some(self.tokenizer.vocab_size.unwrap_or(plan.model.vocab_size));
+        }
         all.train.tokens = Some(train::quantity::Tokens(plan.tokens));
         all.train.rows = Some(plan.rows);
         all.train.seq_len = Some(plan.seq_len);

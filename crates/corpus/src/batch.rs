@@ -233,6 +233,12 @@ impl<'a> Rows<'a> {
             quality: self.quality.is_valid(i).then(|| self.quality.value(i)),
         })
     }
+
+    /// The first and the last row's ordinal; none of a batch without rows.
+    pub fn span(&self) -> Option<(u64, u64)> {
+        let last = self.ordinal.len().checked_sub(1)?;
+        Some((self.ordinal.value(0), self.ordinal.value(last)))
+    }
 }
 
 /// Bytes of text in a batch.

@@ -8,7 +8,8 @@ mod signatures;
 use std::path::Path;
 
 use crate::Error;
-use crate::settings::{KeepUrl, MinHash, UrlDedup};
+use crate::Settings;
+use crate::settings::{ExactDedup, KeepUrl, MinHash, UrlDedup};
 use crate::spill::{Combine, Sorted, Sorter};
 
 pub use signatures::{Head, Signatures, Signed};
@@ -75,6 +76,24 @@ impl Iterator for Clusters {
     }
 }
 
+/// What counts as a duplicate; each may be switched off.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// The same address.
+    pub urls: &'a UrlDedup,
+    /// The same text.
+    pub texts: &'a ExactDedup,
+    /// Nearly the same text.
+    pub minhash: &'a MinHash,
+}
+
+impl<'a> Rules<'a> {
+    /// Those of a recipe.
+    pub fn of(settings: &'a Settings) -> Self {
+        Self { urls: &settings.url_dedup, texts: &settings.exact_dedup, minhash: &settings.minhash }
+    }
+}
+
 /// Finds the duplicates: those of an address first, of what stays those of a text, of what stays then those nearly of
 /// a text. Each duplicate belongs to one kept document. What does not fit in `memory` bytes, beside the 5 bytes a
 /// document, is spilled to `folder`, which exists and has no runs of another sorter. `step` is called after each
@@ -84,12 +103,12 @@ impl Iterator for Clusters {
 /// [`Error::Io`] and [`Error::Malformed`] where signatures or runs cannot be written or read.
 pub fn find(
     signatures: &mut Signatures,
-    urls: &UrlDedup,
-    minhash: &MinHash,
+    rules: &Rules,
     folder: &Path,
     memory: u64,
     mut step: impl FnMut() -> bool,
 ) -> Result<Duplicates, Error> {
+    let Rules { urls, texts, minhash } = rules;
     let documents = signatures.len();
     let mut verdicts = vec![Verdict::Keep; documents as usize];
     let resident = u64::from(documents) * 5;
@@ -102,7 +121,9 @@ pub fn find(
         same_url(signatures, urls.keep, folder, budget, &mut verdicts, &mut pairs)?;
     }
     go_on()?;
-    same_text(signatures, folder, budget, &mut verdicts, &mut pairs)?;
+    if texts.enabled {
+        same_text(signatures, folder, budget, &mut verdicts, &mut pairs)?;
+    }
     go_on()?;
     let mut components = UnionFind::new(documents);
     if minhash.enabled {

@@ -56,6 +56,8 @@ pub struct Settings {
     pub decontaminate: Decontaminate,
     /// Removal of all but one document of an address.
     pub url_dedup: UrlDedup,
+    /// Removal of all but one document of a text.
+    pub exact_dedup: ExactDedup,
     /// Near-duplicate removal.
     pub minhash: MinHash,
     /// Removal of runs of words that stand before in the corpus.
@@ -96,6 +98,7 @@ impl Default for Settings {
             scrub: Scrub::default(),
             decontaminate: Decontaminate::default(),
             url_dedup: UrlDedup::default(),
+            exact_dedup: ExactDedup::default(),
             minhash: MinHash::default(),
             substring: Substring::default(),
             line_dedup: LineDedup::default(),
@@ -360,6 +363,20 @@ pub enum KeepUrl {
 impl Default for UrlDedup {
     fn default() -> Self {
         UrlDedup { enabled: true, keep: KeepUrl::Last, tables: false }
+    }
+}
+
+/// The same text but for case and white space: the first stays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExactDedup {
+    /// Whether documents of the same text are removed.
+    pub enabled: bool,
+}
+
+impl Default for ExactDedup {
+    fn default() -> Self {
+        ExactDedup { enabled: true }
     }
 }
 

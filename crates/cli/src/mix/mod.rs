@@ -22,10 +22,11 @@ use train::{Job, Outcome, PackedBatches, Plan};
 
 pub use pack::pack;
 
-use self::sources::{Packed, natural, pack_all, shares, tokenizer};
+use self::sources::{Packed, natural, pack_all, shares};
 use crate::args::{Mix, MixSearch};
 use crate::errors::Error;
 use crate::interrupt;
+use crate::open;
 use crate::progress::Shown;
 use crate::recipe::{Given, Recipe};
 use crate::report::scale::{figures, percent};
@@ -63,7 +64,7 @@ struct Proxies<'a> {
 
 fn search(args: &MixSearch, shown: &Shown) -> Result<(), Error> {
     let recipe = Given::load(None, &args.set)?.recipe()?;
-    let (tokenizer, digest) = tokenizer(&args.tokenizer)?;
+    let (tokenizer, digest) = open::tokenizer(&args.tokenizer)?;
     let plan = recipe.train.plan(args.size.parse()?)?;
     let packed = pack_all(&args.sources, (&tokenizer, &digest), &args.out.join("sources"), shown)?;
     let empty = packed.iter().find(|source| source.held_out.total_tokens() == 0);

@@ -5,16 +5,17 @@ use std::path::Path;
 use ledger::seed::Seed;
 use serde_json::{Value, json};
 
-use super::sources::{Packed, natural, pack_all, shares, tokenizer};
+use super::sources::{Packed, natural, pack_all, shares};
 use crate::args::{PackArgs, weight};
 use crate::errors::Error;
+use crate::open;
 use crate::progress::Shown;
 use crate::report::scale::{count, figures, percent, short};
 use crate::resumable::beside;
 
 /// `alti pack`.
 pub fn pack(args: &PackArgs, shown: &Shown) -> Result<(), Error> {
-    let (tokenizer, digest) = tokenizer(&args.tokenizer)?;
+    let (tokenizer, digest) = open::tokenizer(&args.tokenizer)?;
     let sources = pack_all(&args.sources, (&tokenizer, &digest), &beside(&args.out, "sources")?, shown)?;
     let shares = mixture(args, &sources)?;
     let all: u64 = sources.iter().map(|source| source.train.total_tokens()).sum();

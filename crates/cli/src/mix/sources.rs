@@ -29,17 +29,6 @@ struct Made {
     packed: PackSummary,
 }
 
-/// The tokenizer that a path means: a run's, or a folder's.
-///
-/// # Errors
-/// What is no tokenizer.
-pub fn tokenizer(path: &Path) -> Result<(Tokenizer, Digest), Error> {
-    let inside = path.join("tokenizer");
-    let folder = if inside.is_dir() { inside } else { path.to_owned() };
-    let tokenizer = Tokenizer::load(&folder)?;
-    Ok((tokenizer, Digest::of_path(&folder)?))
-}
-
 /// Packs each source into `folder`, or keeps what lies there of the same documents and tokenizer.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ use crate::errors::Error;
 use crate::progress::Shown;
 use crate::recipe::Recipe;
 use crate::report::scale::duration;
-use crate::{args, interrupt};
+use crate::{args, interrupt, open};
 
 /// The stages in their order.
 pub const STAGES: [&str; 7] = ["curate", "tokenizer", "pack", "pretrain", "sft", "eval", "report"];
@@ -230,7 +230,10 @@ fn settle(args: &args::Raise) -> Result<(PathBuf, crate::recipe::Given), Error> 
 fn begin<'a>(root: &Path, recipe: &'a Recipe, shown: &'a Shown) -> Result<Context<'a>, Error> {
     let size: Size = recipe.size.parse()?;
     let mut plan = recipe.train.plan(size)?;
-    plan.model.vocab_size = recipe.tokenizer.vocab_size.unwrap_or(plan.model.vocab_size);
+    plan.model.vocab_size = match &recipe.tokenizer.path {
+        Some(path) => open::tokenizer(path)?.0.vocab_size(),
+        None => recipe.tokenizer.vocab_size.unwrap_or(plan.model.vocab_size),
+    };
     // Before anything is written: a run that cannot be trained here is not begun.
     refuse(&plan)?;
     let run = Run::open_or_create(root, recipe.seed)?;

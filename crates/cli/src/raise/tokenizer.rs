@@ -1,4 +1,5 @@
-//! The stage `tokenizer`: documents to a vocabulary, and how well smaller vocabularies would compress.
+//! The stage `tokenizer`: documents to a vocabulary, or one that is there already; and how well smaller vocabularies would
+//! compress.
 
 use corpus::{Split, documents};
 use ledger::atomic::AtomicDir;
@@ -9,6 +10,7 @@ use tokenizer::{Tokenizer, compression};
 
 use super::{Context, Made, Need, Stage};
 use crate::errors::Error;
+use crate::open;
 use crate::report::scale::{count, figures};
 
 /// Held-out text on which compression is measured; a few MB settle three figures.
@@ -29,33 +31,24 @@ impl TrainTokenizer {
 
 impl Stage for TrainTokenizer {
     fn need(&self, context: &Context) -> Result<Need, Error> {
+        let mut inputs = context.inputs(&[("curate", "documents")])?;
+        if let Some(path) = &context.recipe.tokenizer.path {
+            inputs.insert("tokenizer.path".to_owned(), open::tokenizer(path)?.1);
+        }
         let settings = (Self::settings(context), context.recipe.tokenizer.max_bytes, context.seed.0);
-        Ok(Need {
-            inputs: context.inputs(&[("curate", "documents")])?,
-            settings: Digest::of_value(&settings)?,
-        })
+        Ok(Need { inputs, settings: Digest::of_value(&settings)? })
     }
 
     fn work(&self, context: &Context, _need: &Need) -> Result<Made, Error> {
-        let settings = Self::settings(context);
-        let folder = context.run.documents();
-        let whole = context.run.stage("curate").and_then(|r| r.summary["bytes"].as_u64()).unwrap_or(0);
-        let share = context.recipe.tokenizer.max_bytes as f64 / whole.max(1) as f64;
-        let mut rng = context.seed.stream("cli.tokenizer.sample", 0);
-        let mut failed = None;
-        // A sample of all sources: each document is taken with the same probability.
-        let texts = documents(&folder, Split::Train)?
-            .map_while(|document| document.map_err(|e| failed = Some(e)).ok());
-        let texts = texts.filter(|_| share >= 1.0 || rng.uniform() < share).map(|document| document.text);
-        let trained = tokenizer::train::train(texts, &settings, context.shown)?;
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
+        let tokenizer = match &context.recipe.tokenizer.path {
+            Some(path) => open::tokenizer(path)?.0,
+            None => train(context)?,
+        };
         let staged = AtomicDir::create(&context.run.tokenizer())?;
-        trained.save(staged.path())?;
+        tokenizer.save(staged.path())?;
         staged.commit()?;
 
-        let points = measure(context, &trained)?;
+        let points = measure(context, &tokenizer)?;
         let compression: Vec<_> = points
             .iter()
             .filter_map(|p| {
@@ -65,16 +58,38 @@ impl Stage for TrainTokenizer {
         let last = points.last().and_then(compression::Point::bytes_per_token);
         let says =
             last.map(|b| format!(", {} bytes a token on held-out text", figures(b))).unwrap_or_default();
+        let from = context.recipe.tokenizer.path.as_ref();
+        let from = from.map(|path| format!(" of {}", path.display())).unwrap_or_default();
         Ok(Made {
             outputs: vec!["tokenizer"],
-            line: format!("{} tokens{says}", count(trained.vocab_size() as u64)),
+            line: format!("{} tokens{from}{says}", count(tokenizer.vocab_size() as u64)),
             summary: json!({
-                "vocab_size": trained.vocab_size(),
-                "ordinary_tokens": trained.ordinary_tokens(),
+                "vocab_size": tokenizer.vocab_size(),
+                "ordinary_tokens": tokenizer.ordinary_tokens(),
                 "compression": compression,
+                "path": context.recipe.tokenizer.path,
             }),
         })
     }
+}
+
+/// Trains one on the run's documents.
+fn train(context: &Context) -> Result<Tokenizer, Error> {
+    let settings = TrainTokenizer::settings(context);
+    let folder = context.run.documents();
+    let whole = context.run.stage("curate").and_then(|r| r.summary["bytes"].as_u64()).unwrap_or(0);
+    let share = context.recipe.tokenizer.max_bytes as f64 / whole.max(1) as f64;
+    let mut rng = context.seed.stream("cli.tokenizer.sample", 0);
+    let mut failed = None;
+    // A sample of all sources: each document is taken with the same probability.
+    let texts =
+        documents(&folder, Split::Train)?.map_while(|document| document.map_err(|e| failed = Some(e)).ok());
+    let texts = texts.filter(|_| share >= 1.0 || rng.uniform() < share).map(|document| document.text);
+    let trained = tokenizer::train::train(texts, &settings, context.shown)?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    Ok(trained)
 }
 
 /// Compression on held-out text at doubling vocabularies up to the trained one.

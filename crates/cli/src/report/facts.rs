@@ -26,7 +26,7 @@ pub fn gather(run: &Run) -> Result<Page, Error> {
         .unwrap_or_else(|| "run".to_owned());
     let accuracy = accuracy(summary("eval"));
     Ok(Page {
-        lead: lead(summary("pretrain"), summary("curate"), run.stage("sft").is_some()),
+        lead: lead(summary("pretrain"), summary("curate"), summary("tokenizer"), run.stage("sft").is_some()),
         headline: headline(run, &accuracy),
         curation: steps(&summary("curate")["funnel"]),
         skipped: skipped(&summary("curate")["funnel"]),
@@ -47,7 +47,7 @@ pub fn gather(run: &Run) -> Result<Page, Error> {
     })
 }
 
-fn lead(pretrain: &Value, curate: &Value, tuned: bool) -> String {
+fn lead(pretrain: &Value, curate: &Value, tokenizer: &Value, tuned: bool) -> String {
     let Some(parameters) = pretrain["model"]["parameters"].as_u64() else {
         return "A run that has not trained a model yet.".to_owned();
     };
@@ -56,10 +56,8 @@ fn lead(pretrain: &Value, curate: &Value, tuned: bool) -> String {
         .map(|size| format!(" on {} of curated text", bytes(size)))
         .unwrap_or_default();
     let then = if tuned { ", then taught to answer" } else { "" };
-    format!(
-        "A Llama of {} parameters and its tokenizer, trained from nothing{text}{then}.",
-        short(parameters as f64)
-    )
+    let whole = if tokenizer["path"].is_string() { "" } else { " and its tokenizer" };
+    format!("A Llama of {} parameters{whole}, trained from nothing{text}{then}.", short(parameters as f64))
 }
 
 fn headline(run: &Run, accuracy: &[dots::Row]) -> Vec<Fact> {

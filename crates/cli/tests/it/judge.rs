@@ -72,15 +72,15 @@ fn an_endpoint_judges_and_a_classifier_learns_from_it() {
                 .body(json!({"error": {"message": "unknown response_format"}}).to_string());
         }
         assert_eq!(body["model"], "wise-llama");
+        // Nonsense once for each document, so that the second time counts; each time is asked in other words.
+        let document = body["messages"][1]["content"].as_str().unwrap();
+        let first = || talked.lock().unwrap().insert(document.to_owned());
         match number.fetch_add(1, Ordering::SeqCst) {
             3 => Reply::status(429).header("retry-after", 0),
             5 => Reply::status(500),
-            7 => Reply::status(200).body("<html>"),
-            9 => Reply::status(200).body("{}"),
-            // Once for each of these documents, so that the second time counts.
-            n if n % 11 == 0 && talked.lock().unwrap().insert(asked.body.clone()) => {
-                completion("I would give this text 3 points.")
-            }
+            7 if first() => Reply::status(200).body("<html>"),
+            9 if first() => Reply::status(200).body("{}"),
+            n if n % 11 == 0 && first() => completion("I would give this text 3 points."),
             _ => answer(asked),
         }
     });

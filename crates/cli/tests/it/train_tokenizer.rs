@@ -142,3 +142,48 @@ fn wrong_commands_are_named_with_a_hint() {
     let said = place.fails(&[&train[..], &["texts", "--memory", "4XB"]].concat(), 2);
     assert!(said.contains("\"4XB\" is not a size"), "{said}");
 }
+
+#[test]
+fn a_run_takes_a_tokenizer_that_is_there() {
+    let place = Place::new();
+    sources(&place);
+    let train = |vocab| place.run(&["tokenizer", "train", "texts", "--vocab", vocab, "--out", "mine"]);
+    train("560");
+    let mut raise = vec!["raise", "--out", "run", "--size", "nano", "--source", "texts"];
+    for set in [
+        "curate.held_out.fraction=0.1",
+        "curate.gopher_quality.enabled=false",
+        "curate.gopher_repetition.enabled=false",
+        "curate.fineweb.enabled=false",
+        "curate.minhash.enabled=false",
+        "curate.line_dedup.enabled=false",
+        "train.tokens=10K tokens",
+        "tokenizer.path='mine'",
+    ] {
+        raise.extend(["--set", set]);
+    }
+    let until = |stage| [&raise[..], &["--until", stage]].concat();
+    let said = place.run(&until("tokenizer"));
+    assert!(said.contains("560 tokens of mine, "), "{said}");
+    let same = || fs::read(place.path("run/tokenizer/tokenizer.json")).unwrap();
+    assert_eq!(same(), fs::read(place.path("mine/tokenizer.json")).unwrap());
+    let said = place.run(&until("tokenizer"));
+    assert!(said.contains("560 tokens of mine") && said.contains("(kept)"), "{said}");
+
+    // Another one under the same name is noticed, and the model has its vocabulary.
+    train("540");
+    let said = place.run(&until("pretrain"));
+    assert!(said.contains("540 tokens of mine, "), "{said}");
+    assert_eq!(same(), fs::read(place.path("mine/tokenizer.json")).unwrap());
+    let config: Value =
+        serde_json::from_slice(&fs::read(place.path("run/base/config.json")).unwrap()).unwrap();
+    assert_eq!(config["vocab_size"], 540);
+
+    for (set, wanted) in [
+        ("tokenizer.vocab_size=600", "vocab_size is that of the tokenizer at path"),
+        ("tokenizer.path='absent'", "absent"),
+    ] {
+        let said = place.fails(&[&until("tokenizer")[..], &["--set", set]].concat(), 2);
+        assert!(said.contains(wanted) && said.contains("hint:"), "{said}");
+    }
+}

@@ -38,6 +38,7 @@ pub(super) fn layers(
     filtering.max_bytes = defaults.max_bytes;
     filtering.shard_bytes = defaults.shard_bytes;
     filtering.held_out = defaults.held_out;
+    filtering.exact_dedup = defaults.exact_dedup;
     filtering.minhash.min_similarity = defaults.minhash.min_similarity;
     filtering.substring = defaults.substring;
     filtering.line_dedup = defaults.line_dedup;

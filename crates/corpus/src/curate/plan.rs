@@ -21,6 +21,7 @@ pub(super) struct Plan {
     held_out: Bits,
     shards: usize,
     url: bool,
+    exact: bool,
     near: bool,
 }
 
@@ -42,8 +43,8 @@ impl Plan {
                 task.advance(1);
                 options.go_on()
             };
-            let (url, minhash) = (&settings.url_dedup, &settings.minhash);
-            dedup::find(&mut signatures, url, minhash, work.folder(), options.memory / 4 * 3, step)?
+            let rules = dedup::Rules::of(settings);
+            dedup::find(&mut signatures, &rules, work.folder(), options.memory / 4 * 3, step)?
         };
         let mut plan = Plan {
             held_out: Bits::new(signatures.len()),
@@ -52,6 +53,7 @@ impl Plan {
             verdicts,
             shards,
             url: settings.url_dedup.enabled,
+            exact: settings.exact_dedup.enabled,
             near: settings.minhash.enabled,
         };
         let memory = options.memory / 2;
@@ -159,7 +161,9 @@ impl Plan {
         if self.url {
             steps.push(of("url_duplicates", Verdict::SameUrl));
         }
-        steps.push(of("exact_duplicates", Verdict::SameText));
+        if self.exact {
+            steps.push(of("exact_duplicates", Verdict::SameText));
+        }
         if self.near {
             steps.push(of("near_duplicates", Verdict::SimilarText));
         }
@@ -173,7 +177,7 @@ impl Plan {
     pub fn names(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
         names.extend(self.url.then_some("url_duplicates"));
-        names.push("exact_duplicates");
+        names.extend(self.exact.then_some("exact_duplicates"));
         names.extend(self.near.then_some("near_duplicates"));
         names.extend(self.over_limit.is_some().then_some("limit"));
         names

@@ -316,8 +316,7 @@ impl Step for Removing {
     fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, Removed), Error> {
         let mut removed = Removed::default();
         let rows = Rows::of(&batch, NAME)?;
-        let ordinals = || rows.iter().map(|row| row.ordinal);
-        let (Some(first), Some(last)) = (ordinals().next(), ordinals().last()) else {
+        let Some((first, last)) = rows.span() else {
             return Ok((batch, removed));
         };
         let mut gone = self.gone.between(first, last)?.into_iter().peekable();

@@ -28,6 +28,18 @@ pub struct Stage {
     pub time: Duration,
 }
 
+impl Stage {
+    fn new(name: String) -> Self {
+        Self { name, documents: 0, bytes: 0, time: Duration::ZERO }
+    }
+
+    fn add(&mut self, given: Count, time: Duration) {
+        self.documents += given.documents;
+        self.bytes += given.bytes;
+        self.time += time;
+    }
+}
+
 /// Curates the sources once and says how long each stage took one thread: reading, each step over documents, and the passes
 /// over the corpus in their order. What comes out goes to `scratch`, a folder that is empty or not there, and is of no use
 /// afterwards. Call it in a pool of one thread; the passes use rayon's current one.
@@ -49,7 +61,7 @@ pub fn stages(
     let inputs = source::expand_without(sources, settings, &[scratch]);
     let steps = steps::per_document(settings, &[])?;
     let names = std::iter::once("read").chain(steps.iter().map(|step| step.name()));
-    let stages = names.map(|name| (name.to_owned(), Count::default(), Duration::ZERO)).collect();
+    let stages = names.map(|name| Stage::new(name.to_owned())).collect();
     let mut clocked =
         Clocked { settings, steps, stages, builder: Builder::new(0), began: Instant::now(), failed: None };
     for input in &inputs.inputs {
@@ -62,10 +74,7 @@ pub fn stages(
     if let Some(error) = clocked.failed {
         return Err(error);
     }
-    let per_document = clocked.stages.into_iter();
-    let mut stages: Vec<Stage> = per_document
-        .map(|(name, count, time)| Stage { name, documents: count.documents, bytes: count.bytes, time })
-        .collect();
+    let mut stages = clocked.stages;
 
     let passes = Passes::default();
     let out = scratch.join("documents");
@@ -79,7 +88,11 @@ pub fn stages(
     for (name, time) in ended.into_iter().filter(|(name, _)| name != first_pass::READING) {
         match stages.iter_mut().find(|stage| stage.name == name) {
             Some(stage) => stage.time += time,
-            None => stages.push(Stage { name, documents: given.documents, bytes: given.bytes, time }),
+            None => {
+                let mut stage = Stage::new(name);
+                stage.add(given, time);
+                stages.push(stage);
+            }
         }
     }
     Ok(stages)
@@ -90,7 +103,7 @@ struct Clocked<'a> {
     settings: &'a Settings,
     steps: Vec<Box<dyn Step>>,
     /// Reading, then a stage a step.
-    stages: Vec<(String, Count, Duration)>,
+    stages: Vec<Stage>,
     builder: Builder,
     /// When the reader went on.
     began: Instant,
@@ -100,10 +113,9 @@ struct Clocked<'a> {
 impl Clocked<'_> {
     fn send(&mut self) -> Flow {
         let mut batch = self.builder.finish();
-        self.stages[0].1 = sum(self.stages[0].1, first_pass::count(&batch));
-        self.stages[0].2 += self.began.elapsed();
-        for (step, (_, count, time)) in self.steps.iter().zip(&mut self.stages[1..]) {
-            *count = sum(*count, first_pass::count(&batch));
+        self.stages[0].add(first_pass::count(&batch), self.began.elapsed());
+        for (step, stage) in self.steps.iter().zip(&mut self.stages[1..]) {
+            let given = first_pass::count(&batch);
             let start = Instant::now();
             match first_pass::apply_all(std::slice::from_ref(step), &self.settings.removed, batch) {
                 Ok((kept, _)) => batch = kept,
@@ -112,15 +124,11 @@ impl Clocked<'_> {
                     return Flow::Break(());
                 }
             }
-            *time += start.elapsed();
+            stage.add(given, start.elapsed());
         }
         self.began = Instant::now();
         Flow::Continue(())
     }
-}
-
-fn sum(a: Count, b: Count) -> Count {
-    Count { documents: a.documents + b.documents, bytes: a.bytes + b.bytes }
 }
 
 impl Sink for Clocked<'_> {

@@ -46,7 +46,8 @@ impl Documents {
     }
 
     /// What is found from files of so many documents, with so much memory.
-    fn find(&self, urls: &UrlDedup, minhash: &MinHash, shard: usize, memory: u64) -> Found {
+    fn find(&self, rules: Rules, shard: usize, memory: u64) -> Found {
+        let minhash = rules.minhash;
         let folder = tempfile::tempdir().unwrap();
         let (bands, rows) = match minhash.enabled {
             true => (minhash.bands as usize, minhash.rows as usize),
@@ -65,14 +66,14 @@ impl Documents {
         }
         let files = paths.len();
         let mut signatures = Signatures::open(paths).unwrap();
-        let found = find(&mut signatures, urls, minhash, folder.path(), memory, || true).unwrap();
+        let found = find(&mut signatures, &rules, folder.path(), memory, || true).unwrap();
         let clusters = found.clusters.map(Result::unwrap).collect();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), files, "runs are removed");
         Found { verdicts: found.verdicts, clusters }
     }
 
     fn removed(&self, minhash: &MinHash, verdict: Verdict) -> Vec<usize> {
-        let found = self.find(&UrlDedup::default(), minhash, 1000, 1 << 30);
+        let found = self.find(Rules { minhash, ..Rules::of(&Settings::default()) }, 1000, 1 << 30);
         (0..self.0.len()).filter(|&index| found.verdicts[index] == verdict).collect()
     }
 }
@@ -84,7 +85,7 @@ struct Found {
 }
 
 /// The plain version: maps, every band's buckets as lists, and sets as labels.
-fn plainly(documents: &Documents, urls: &UrlDedup, minhash: &MinHash) -> Found {
+fn plainly(documents: &Documents, Rules { urls, texts, minhash }: Rules) -> Found {
     let documents = &documents.0;
     let mut verdicts = vec![Verdict::Keep; documents.len()];
     let mut labels: Vec<usize> = (0..documents.len()).collect();
@@ -112,7 +113,7 @@ fn plainly(documents: &Documents, urls: &UrlDedup, minhash: &MinHash) -> Found {
     }
     let mut of_text = BTreeMap::new();
     for (index, (head, _)) in documents.iter().enumerate() {
-        if verdicts[index] == Verdict::Keep {
+        if texts.enabled && verdicts[index] == Verdict::Keep {
             let kept = *of_text.entry(head.fingerprint).or_insert(index);
             if kept != index {
                 verdicts[index] = Verdict::SameText;
@@ -191,16 +192,17 @@ proptest! {
         documents in few(3, 2),
         min_similarity in prop_oneof![Just(0.0), Just(0.5), Just(0.8)],
         (memory, shard, threads) in (0u64..4_000, 1usize..20, 1usize..4),
-        (by_url, by_date, near) in any::<(bool, bool, bool)>(),
+        (by_url, by_date, exact, near) in any::<(bool, bool, bool, bool)>(),
     ) {
         let keep = if by_date { KeepUrl::Last } else { KeepUrl::Longest };
         let urls = UrlDedup { enabled: by_url, keep, tables: false };
         let minhash = MinHash { enabled: near, bands: 3, rows: 2, min_similarity, ..MinHash::default() };
-        let plain = plainly(&documents, &urls, &minhash);
+        let rules = Rules { urls: &urls, texts: &ExactDedup { enabled: exact }, minhash: &minhash };
+        let plain = plainly(&documents, rules);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let spilled = pool.install(|| documents.find(&urls, &minhash, shard, memory));
+        let spilled = pool.install(|| documents.find(rules, shard, memory));
         prop_assert_eq!(&spilled, &plain);
-        prop_assert_eq!(&documents.find(&urls, &minhash, 1000, 1 << 30), &plain);
+        prop_assert_eq!(&documents.find(rules, 1000, 1 << 30), &plain);
         // Every removed document belongs to one that stays.
         let removed = plain.verdicts.iter().filter(|verdict| **verdict != Verdict::Keep).count();
         let counted: u32 = plain.clusters.iter().map(|(_, s)| s.same_url + s.same_text + s.similar_text).sum();
@@ -289,7 +291,9 @@ fn the_first_of_a_chain_stays_for_all() {
         documents.push_text(&sign, &current.join(" "));
         current = changed(&mut rng, &current, 5);
     }
-    let found = documents.find(&UrlDedup::default(), &settings, 2, 1 << 20);
+    let defaults = Settings::default();
+    let rules = Rules { minhash: &settings, ..Rules::of(&defaults) };
+    let found = documents.find(rules, 2, 1 << 20);
     assert_eq!(found.verdicts[0], Verdict::Keep);
     assert!(found.verdicts[1..].iter().all(|verdict| *verdict == Verdict::SimilarText));
     assert_eq!(found.clusters, [(0, StandsFor { similar_text: 5, ..StandsFor::default() })]);
@@ -297,7 +301,7 @@ fn the_first_of_a_chain_stays_for_all() {
     let mut by_url = documents.clone();
     (by_url.0[0].0.url, by_url.0[5].0.url, by_url.0[5].0.bytes) = (7, 7, 1 << 20);
     let urls = UrlDedup { keep: KeepUrl::Longest, ..UrlDedup::default() };
-    let found = by_url.find(&urls, &settings, 2, 1 << 20);
+    let found = by_url.find(Rules { urls: &urls, ..rules }, 2, 1 << 20);
     assert_eq!(found.verdicts[..2], [Verdict::SameUrl, Verdict::Keep]);
     assert_eq!(found.clusters, [(1, StandsFor { same_url: 1, similar_text: 4, ..StandsFor::default() })]);
     let off = MinHash { enabled: false, ..settings };
@@ -326,9 +330,8 @@ fn a_request_to_stop_ends_it() {
     signed.push(documents.0[0].0, &documents.0[0].1);
     signed.write(&path).unwrap();
     let mut signatures = Signatures::open(vec![path]).unwrap();
-    let (urls, minhash) = (UrlDedup::default(), MinHash::default());
     let mut steps = 0;
-    let stopped = find(&mut signatures, &urls, &minhash, folder.path(), 1 << 20, || {
+    let stopped = find(&mut signatures, &Rules::of(&Settings::default()), folder.path(), 1 << 20, || {
         steps += 1;
         steps < 5
     });
