@@ -1,9 +1,9 @@
 //! How fast products with quantised matrices run: one row beside what memory gives, and many rows.
 //!
-//! `cargo run --release -p kernels --example quant_bench -- [threads] [seconds] [part of an encoding's name] [rows,rows]`
+//! `cargo run --release -p kernels --example quant_bench -- [threads] [seconds] [parts of encodings' names] [rows,rows]`
 //! takes, for each encoding, the matrices of a Llama of 1B and of 3B parameters in the order in which a token meets them.
-//! Copies of a layer follow one another until they fill a gigabyte, so that one row reads memory and no cache. Last comes
-//! one line of JSON.
+//! Copies of a layer follow one another until they fill a gigabyte, so that one row reads memory and no cache. The name F32 stands
+//! for matrices in floats, as blocks that no product takes are served. Last comes one line of JSON.
 
 #![allow(clippy::print_stdout)] // A program for people, not part of the library.
 
@@ -11,12 +11,24 @@ use std::time::{Duration, Instant};
 
 use kernels::awake::awake;
 use kernels::bandwidth::measured_bandwidth;
-use kernels::gemm::{Accumulate, ViewMut};
+use kernels::gemm::{Accumulate, Packed, Precision, View, ViewMut, gemm_packed};
 use kernels::int8::{Activations, Arena, Matrix, product};
 use kernels::isa;
 use kernels::quant::Encoding;
 
-const ENCODINGS: [Encoding; 4] = [Encoding::Q8_0, Encoding::Q4_0, Encoding::Q4K, Encoding::Q6K];
+const ENCODINGS: [Encoding; 11] = [
+    Encoding::Q8_0,
+    Encoding::Q5_1,
+    Encoding::Q5_0,
+    Encoding::Q4_1,
+    Encoding::Q4_0,
+    Encoding::Q6K,
+    Encoding::Q5K,
+    Encoding::Q4K,
+    Encoding::Q3K,
+    Encoding::Q2K,
+    Encoding::F32,
+];
 /// Rows and columns: q, k and v together, the attention's output, gate, up and down.
 const MODELS: [(&str, &[(usize, usize)]); 2] = [
     ("1B", &[(3072, 2048), (2048, 2048), (8192, 2048), (8192, 2048), (2048, 8192)]),
@@ -44,7 +56,12 @@ fn run(threads: usize, budget: Duration, filter: &str, counts: &[usize]) {
     let memory = measured_bandwidth(Duration::from_millis(600)).read / 1e9;
     println!("{:?}, {threads} threads, memory reads {memory:.1} GB/s", isa::current());
     let mut json = Vec::new();
-    for encoding in ENCODINGS.into_iter().filter(|encoding| encoding.name().contains(filter)) {
+    // Floats take much memory: they are measured where they are asked for.
+    let wanted = |encoding: &Encoding| match filter {
+        "" => *encoding != Encoding::F32,
+        _ => filter.split(',').any(|part| encoding.name().contains(part)),
+    };
+    for encoding in ENCODINGS.into_iter().filter(wanted) {
         for (name, layer) in MODELS {
             measure(name, encoding, layer, memory, budget, counts, &mut json);
         }
@@ -57,6 +74,35 @@ fn run(threads: usize, budget: Duration, filter: &str, counts: &[usize]) {
         isa::current(),
         json.join(",")
     );
+}
+
+/// A matrix in the file's blocks, or in floats.
+enum Weights {
+    Blocks(Matrix),
+    Floats(Packed),
+}
+
+impl Weights {
+    fn rows(&self) -> usize {
+        match self {
+            Self::Blocks(matrix) => matrix.rows(),
+            Self::Floats(packed) => packed.cols(),
+        }
+    }
+
+    fn cols(&self) -> usize {
+        match self {
+            Self::Blocks(matrix) => matrix.cols(),
+            Self::Floats(packed) => packed.rows(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Blocks(matrix) => matrix.bytes(),
+            Self::Floats(packed) => packed.bytes(),
+        }
+    }
 }
 
 fn measure(
@@ -80,8 +126,11 @@ fn measure(
         .collect();
     // Scales that are finite: the upper byte of each f16 is small.
     let scales: &[usize] = match encoding {
+        Encoding::F32 => &[3],
+        Encoding::Q5_1 | Encoding::Q4_1 | Encoding::Q5K | Encoding::Q4K => &[1, 3],
         Encoding::Q6K => &[209],
-        Encoding::Q4K => &[1, 3],
+        Encoding::Q3K => &[109],
+        Encoding::Q2K => &[81, 83],
         _ => &[1],
     };
     for block in bytes.chunks_exact_mut(encoding.block_bytes()) {
@@ -93,24 +142,32 @@ fn measure(
     let copies = if counts.contains(&1) { BYTES.div_ceil(layer_bytes) } else { 1 };
     let clock = Instant::now();
     let mut arena = Arena::new();
-    let matrices: Vec<Matrix> = (0..copies)
+    let matrices: Vec<Weights> = (0..copies)
         .flat_map(|_| layer)
         .map(|&(rows, cols)| {
             let bytes_of = encoding.bytes(cols).expect("whole blocks");
             let there = rows_there(cols);
-            Matrix::new_in(&mut arena, encoding, rows, cols, |row| {
+            if encoding == Encoding::F32 {
+                let mut values = vec![0.0; rows * cols];
+                for (row, values) in values.chunks_exact_mut(cols).enumerate() {
+                    encoding.decode(&bytes[row % there * bytes_of..][..bytes_of], 0, values);
+                }
+                let view = View::new(&values, rows, cols, cols).transposed();
+                return Weights::Floats(Packed::new(Precision::F32, view));
+            }
+            let matrix = Matrix::new_in(&mut arena, encoding, rows, cols, |row| {
                 &bytes[row % there * bytes_of..][..bytes_of]
-            })
-            .expect("blocks")
+            });
+            Weights::Blocks(matrix.expect("blocks"))
         })
         .collect();
-    let packed: usize = matrices.iter().map(Matrix::bytes).sum();
+    let packed: usize = matrices.iter().map(Weights::bytes).sum();
     let rate = packed as f64 / clock.elapsed().as_secs_f64() / 1e9;
     println!("{} {name}: packed at {rate:.2} GB/s", encoding.name());
     for &count in counts {
         // Many rows read the weights from whatever cache they like.
         let used = if count <= 32 { &matrices[..] } else { &matrices[..layer.len()] };
-        let bytes: usize = used.iter().map(Matrix::bytes).sum();
+        let bytes: usize = used.iter().map(Weights::bytes).sum();
         let values: usize = used.iter().map(|matrix| matrix.rows() * matrix.cols()).sum();
         let x: Vec<f32> = (0..count * widest).map(|place| (place % 251) as f32 / 251.0 - 0.5).collect();
         let mut y = vec![0.0; count * largest];
@@ -118,12 +175,21 @@ fn measure(
         let mut rounding = 0.0;
         let mut pass = || {
             awake(|| {
-                for matrix in used {
-                    let start = Instant::now();
-                    activations.round(&x[..count * matrix.cols()], matrix.cols(), [matrix]);
-                    rounding += start.elapsed().as_secs_f64();
-                    let mut y = ViewMut::new(&mut y, count, matrix.rows(), matrix.rows());
-                    product(&mut y, &activations, matrix, Accumulate::Overwrite);
+                for weights in used {
+                    let (rows, cols) = (weights.rows(), weights.cols());
+                    let x = &x[..count * cols];
+                    let mut y = ViewMut::new(&mut y, count, rows, rows);
+                    match weights {
+                        Weights::Blocks(matrix) => {
+                            let start = Instant::now();
+                            activations.round(x, cols, [matrix]);
+                            rounding += start.elapsed().as_secs_f64();
+                            product(&mut y, &activations, matrix, Accumulate::Overwrite);
+                        }
+                        Weights::Floats(packed) => {
+                            gemm_packed(y, View::new(x, count, cols, cols), packed, Accumulate::Overwrite);
+                        }
+                    }
                 }
             })
         };

@@ -8,9 +8,10 @@
 //!
 //! | blocks of | | sum over the blocks of K |
 //! |---|---|---|
-//! | Q8_0, Q4_0 | 32 | `sum += Σ a code * (scale_w * scale_a)` |
-//! | Q6_K | 256 | `sum += Σ part_scale Σ a code * (scale_w * scale_a)` |
-//! | Q4_K | 256 | `sum += (Σ part_scale Σ a code * scale_w - Σ part_minimum Σ a * minimum_w) * scale_a` |
+//! | Q8_0, Q5_0, Q4_0 | 32 | `sum += Σ a code * (scale_w * scale_a)` |
+//! | Q5_1, Q4_1 | 32 | `sum += (Σ a code * scale_w + Σ a * minimum_w) * scale_a` |
+//! | Q6_K, Q3_K | 256 | `sum += Σ part_scale Σ a code * (scale_w * scale_a)` |
+//! | Q5_K, Q4_K, Q2_K | 256 | `sum += (Σ part_scale Σ a code * scale_w - Σ part_minimum Σ a * minimum_w) * scale_a` |
 //!
 //! Activations share a scale over as many values as the weights' blocks have, as in llama.cpp (its Q8_0 and Q8_K). Not
 //! here: matrices that training reads ([`crate::quant`]), and products in floats ([`crate::gemm`]).
@@ -29,6 +30,7 @@ mod avx2;
 mod layout;
 mod matrix;
 mod memory;
+mod pack;
 mod plain;
 mod share;
 #[cfg(target_arch = "x86_64")]
@@ -38,7 +40,7 @@ pub use activations::Activations;
 pub use matrix::{Matrix, Unpackable};
 pub use memory::Arena;
 
-use layout::LANES;
+use layout::{Kind, LANES};
 
 use crate::gemm::{Accumulate, ViewMut};
 use crate::meter::{self, Cost};
@@ -67,7 +69,7 @@ pub fn product(y: &mut ViewMut, x: &Activations, weights: &Matrix, accumulate: A
             // SAFETY: the processor has tiles of integers, and the system lets this process use them.
             return unsafe { amx::product(y, rows, weights, add) };
         }
-        if !rows.tiled() && vnni::available() {
+        if !rows.tiled() && has_wide_kernels(weights.kind()) && vnni::available() {
             // SAFETY: the processor has these instructions.
             return unsafe { vnni::product(y, rows, weights, add) };
         }
@@ -88,16 +90,21 @@ fn cost(y: &ViewMut, weights: &Matrix, accumulate: Accumulate) -> Cost {
 
 /// Whether so many rows are rounded for tiles: those of fewer are multiplied by vectors, which read the weights once and
 /// lose nothing to rows that are not there.
-fn wants_tiles(rows: usize) -> bool {
+fn wants_tiles(kind: Kind, rows: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        rows >= amx::FEWEST && amx::available()
+        rows >= amx::FEWEST && has_wide_kernels(kind) && amx::available()
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let _ = rows;
+        let _ = (kind, rows);
         false
     }
+}
+
+/// Whether there are kernels for VNNI and for tiles. Other blocks are multiplied by AVX2 there, however many the rows.
+fn has_wide_kernels(kind: Kind) -> bool {
+    matches!(kind, Kind::Q8_0 | Kind::Q4_0 | Kind::Q6K | Kind::Q4K)
 }
 
 /// Writes the sums of one row and one panel to the result, of which the last panel's columns may be fewer.

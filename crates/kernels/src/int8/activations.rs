@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::layout::Kind;
-use super::{Matrix, wants_tiles};
+use super::{Matrix, has_wide_kernels, wants_tiles};
 use crate::isa;
 
 /// Rows that are side by side where they are laid out for tiles.
@@ -17,10 +17,10 @@ const MAGIC: f32 = 12_582_912.0;
 /// Activations `[T, cols]`, rounded once and multiplied with any number of matrices. The memory is kept for the next ones.
 #[derive(Debug, Default)]
 pub struct Activations {
-    /// In blocks of 32.
-    short: Rows,
-    /// In blocks of 256.
-    long: Rows,
+    /// In blocks of 32, one row after the other, and as tiles want them.
+    short: [Rows; 2],
+    /// In blocks of 256, the same.
+    long: [Rows; 2],
 }
 
 /// Activations in blocks of one length.
@@ -50,19 +50,24 @@ impl Activations {
     /// # Panics
     /// When `x` is not whole rows, or a matrix has other columns.
     pub fn round<'a>(&mut self, x: &[f32], cols: usize, matrices: impl IntoIterator<Item = &'a Matrix>) {
-        (self.short.block, self.long.block) = (0, 0);
+        for rows in self.short.iter_mut().chain(&mut self.long) {
+            rows.block = 0;
+        }
         for matrix in matrices {
             assert_eq!(matrix.cols(), cols, "columns of {matrix:?} and of its activations");
-            let block = matrix.kind().block();
-            let rows = if block == 32 { &mut self.short } else { &mut self.long };
+            let kind = matrix.kind();
+            let tiled = wants_tiles(kind, x.len().checked_div(cols).unwrap_or(0));
+            let layouts = if kind.block() == 32 { &mut self.short } else { &mut self.long };
+            let rows = &mut layouts[usize::from(tiled)];
             if rows.block == 0 {
-                rows.round(x, cols, block);
+                rows.round(x, cols, kind.block(), tiled);
             }
         }
     }
 
     pub(super) fn rows_for(&self, kind: Kind) -> &Rows {
-        let rows = if kind.block() == 32 { &self.short } else { &self.long };
+        let [flat, tiled] = if kind.block() == 32 { &self.short } else { &self.long };
+        let rows = if tiled.block != 0 && has_wide_kernels(kind) { tiled } else { flat };
         assert_eq!(rows.block, kind.block(), "activations were not rounded for {}", kind.encoding().name());
         rows
     }
@@ -145,15 +150,14 @@ impl Rows {
         }
     }
 
-    fn round(&mut self, x: &[f32], cols: usize, block: usize) {
+    fn round(&mut self, x: &[f32], cols: usize, block: usize, tiled: bool) {
         let count = x.len().checked_div(cols).unwrap_or(0);
         assert!(
             x.len() == count * cols && cols.is_multiple_of(block),
             "{} values in rows of {cols}",
             x.len()
         );
-        (self.count, self.cols, self.block) = (count, cols, block);
-        self.tiled = wants_tiles(count);
+        (self.count, self.cols, self.block, self.tiled) = (count, cols, block, tiled);
         if count == 0 {
             return;
         }

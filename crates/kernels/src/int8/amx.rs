@@ -145,6 +145,7 @@ unsafe fn product_of<const ROWS: usize>(y: &ViewMut, rows: &Rows, weights: &Matr
                 Kind::Q8_0 | Kind::Q4_0 => item.short::<ROWS>(scratch),
                 Kind::Q4K => item.long::<true, ROWS>(scratch),
                 Kind::Q6K => item.long::<false, ROWS>(scratch),
+                kind => unreachable!("blocks of {kind:?} are not rounded for tiles"),
             }
             item.store(y, scratch.parts().2, add);
         }

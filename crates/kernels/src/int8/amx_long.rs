@@ -445,7 +445,7 @@ unsafe fn store(dots: &mut Dots) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::int8::layout;
+    use crate::int8::{layout, pack};
 
     /// Needs no tiles, so processors without them test it too.
     #[test]
@@ -464,7 +464,7 @@ mod tests {
             let mask = if kind == Kind::Q4K { 63 } else { 255 };
             let own: Vec<u8> = (0..kind.scale_bytes()).map(|_| byte() & mask).collect();
             let mut plain = [[0; LINE]; layout::LONGEST / 4];
-            layout::unpack(kind, &lines, &mut plain);
+            pack::unpack(kind, &lines, &mut plain);
             let (mut codes, mut scales) = (vec![0; CODE_BYTES], vec![0.0; SCALES]);
             let panel = Panel { codes: &lines, scales: &own };
             // SAFETY: the processor has the instructions.

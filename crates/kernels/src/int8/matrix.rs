@@ -2,13 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::layout::{Kind, LANES, LINE, pack_lane};
+use super::layout::{Kind, LANES, LINE};
 use super::memory::{Arena, Part};
+use super::pack::pack_lane;
 use crate::meter::{self, Cost, Operation, Pass};
 use crate::quant::Encoding;
 
 /// A matrix `[rows, cols]` as a file quantises it, in the order in which products read it. It takes the file's bytes (for
-/// Q4_K three in a hundred more), and its rows can be read back as the file has them.
+/// Q4_K, Q5_K and Q3_K two to four in a hundred more), and its rows can be read back as the file has them.
 pub struct Matrix {
     kind: Kind,
     rows: usize,

@@ -199,6 +199,7 @@ unsafe fn multiply<const R: usize, const P: usize>(
             Kind::Q4_0 => q4_0::<R, P>(panels, blocks, rows, sums),
             Kind::Q4K => q4_k::<R, P>(panels, blocks, rows, sums),
             Kind::Q6K => q6_k::<R, P>(panels, blocks, rows, sums),
+            kind => unreachable!("blocks of {kind:?} are not taken"),
         }
     }
 }
