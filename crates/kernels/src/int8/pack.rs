@@ -1,6 +1,6 @@
 //! From the blocks of a file to the lines of a panel ([`super::layout`]), and from lines to codes in plain loops.
 
-use super::layout::{Halves, Kind, LINE, LONGEST, Q2KScales, Q4_1Scales, Q4KScales, Q6KScales};
+use super::layout::{Halves, Kind, LINE, Q2KScales, Q4_1Scales, Q4KScales, Q6KScales};
 use crate::quant::{q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
 
 /// Puts a row's blocks into a panel's lane, whose `codes` and `scales` hold all of its blocks.
@@ -57,20 +57,14 @@ pub(super) fn pack_lane(kind: Kind, lane: usize, row: &[u8], codes: &mut [u8], s
             for (scales, both) in scales.scales.iter_mut().zip(block.parts) {
                 scales[lane] = both;
             }
-            let codes =
-                std::array::from_fn(|at| block.codes[at / 128 * 32 + at % 32] >> (at / 32 % 4 * 2) & 3);
-            words(lines, lane, quarters_of_parts(&codes).as_flattened(), 0);
+            words(lines, lane, quarters_of_parts(&block.codes).as_flattened(), 0);
         }),
         Kind::Q3K => each!(q3_k::Block, Q6KScales, |block, lines, scales| {
             scales.scale[lane] = block.scale;
             for (part, scales) in scales.scales.iter_mut().enumerate() {
                 scales[lane] = block.part(part);
             }
-            let codes = std::array::from_fn(|at| {
-                let low = block.low[at / 128 * 32 + at % 32] >> (at / 32 % 4 * 2) & 3;
-                low | (block.high[at % 32] >> (at / 32) & 1) << 2
-            });
-            words(lines, lane, thirds_of_pairs(&codes).as_flattened(), 0);
+            words(lines, lane, thirds_of_pairs(block).as_flattened(), 0);
         }),
         Kind::Q6K => each!(q6_k::Block, Q6KScales, |block, lines, scales| {
             scales.scale[lane] = block.scale;
@@ -122,26 +116,34 @@ fn fifth_bits_of_parts(high: u8) -> u8 {
 /// Codes of two bits, a word for each part of 16: byte `b` holds codes `b`, `b + 4`, `b + 8` and `b + 12` of the part, the first
 /// lowest.
 #[inline(always)]
-fn quarters_of_parts(codes: &[u8; LONGEST]) -> [[u8; 4]; 16] {
+fn quarters_of_parts(codes: &[u8; 64]) -> [[u8; 4]; 16] {
     std::array::from_fn(|part| {
-        std::array::from_fn(|byte| {
-            (0..4).fold(0, |all, word| all | codes[16 * part + 4 * word + byte] << (2 * word))
-        })
+        let all = (0..4).fold(0, |all, word| all | two_bits(codes, 4 * part + word) << (2 * word));
+        all.to_le_bytes()
     })
 }
 
 /// Codes of three bits, three words for each 32: six of their eight words lie in halves of bytes, whose fourth bits are the
 /// other two, the first word's the lowest.
 #[inline(always)]
-fn thirds_of_pairs(codes: &[u8; LONGEST]) -> [[u8; 4]; 24] {
+fn thirds_of_pairs(block: &q3_k::Block) -> [[u8; 4]; 24] {
     std::array::from_fn(|place| {
         let (pair, third) = (place / 3, place % 3);
-        std::array::from_fn(|byte| {
-            let code = |word: usize| codes[32 * pair + 4 * word + byte];
-            let spare = |word: usize| (code(word) >> third & 1) << 3;
-            code(2 * third) | spare(6) | (code(2 * third + 1) | spare(7)) << 4
-        })
+        let code = |word: usize| {
+            let high = u32::from_le_bytes(block.high.as_chunks().0[word]) >> pair & 0x0101_0101;
+            two_bits(&block.low, 8 * pair + word) | high << 2
+        };
+        let spare = |word: usize| (code(word) >> third & 0x0101_0101) << 3;
+        let lower = code(2 * third) | spare(6);
+        (lower | (code(2 * third + 1) | spare(7)) << 4).to_le_bytes()
     })
+}
+
+/// Four codes of two bits, one a byte, as the files of Q2_K and Q3_K have them.
+#[inline(always)]
+fn two_bits(codes: &[u8; 64], word: usize) -> u32 {
+    let (half, quarter, group) = (word / 32, word % 32 / 8, word % 8);
+    u32::from_le_bytes(codes.as_chunks().0[8 * half + group]) >> (2 * quarter) & 0x0303_0303
 }
 
 /// Each word of `bytes`, some of its bits turned, into the lane's place of a line.

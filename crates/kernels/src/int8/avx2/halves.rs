@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::words::{codes, floats, four, nibbles, scales};
+use super::words::{codes, floats, four, scales};
 use super::{Cells, PANELS, ROWS, Sums, WIDTH};
 use crate::int8::activations::Row;
 use crate::int8::layout::{Halves, Kind, Q4_1Scales, Q4KScales};
@@ -42,26 +42,34 @@ kernel! {
         sums: &mut Sums,
         eight: usize,
     ) {
-        let (ones, fifth) = (_mm256_set1_epi16(1), _mm256_set1_epi8(16));
+        let (ones, mask, fifth) = (_mm256_set1_epi16(1), _mm256_set1_epi8(15), _mm256_set1_epi8(16));
         let (first, stages) = if FIVE { (5 * block + 1, 2) } else { (4 * block, 1) };
         let mut totals = zeros!();
         for stage in 0..stages {
             let mut dots = zeros!();
             for group in eight / 2 / stages * stage..eight / 2 / stages * (stage + 1) {
-                let mut digits = [[_mm256_setzero_si256(); V]; 2];
+                let (mut digits, mut bits) = ([_mm256_setzero_si256(); V], [_mm256_setzero_si256(); V]);
                 for v in 0..V {
                     let (panel, half) = (v / 2, v % 2);
-                    let (mut low, mut high) = nibbles(codes(&panels[panel], half, first + group));
+                    digits[v] = _mm256_and_si256(codes(&panels[panel], half, first + group), mask);
                     if FIVE {
-                        let bits = codes(&panels[panel], half, 5 * block);
-                        let bits = _mm256_srl_epi16(bits, _mm_cvtsi32_si128(group as i32));
-                        low = _mm256_or_si256(low, _mm256_and_si256(_mm256_slli_epi16::<4>(bits), fifth));
-                        high = _mm256_or_si256(high, _mm256_and_si256(bits, fifth));
+                        let all = codes(&panels[panel], half, 5 * block);
+                        bits[v] = _mm256_srl_epi16(all, _mm_cvtsi32_si128(group as i32));
+                        let fifths = _mm256_and_si256(_mm256_slli_epi16::<4>(bits[v]), fifth);
+                        digits[v] = _mm256_or_si256(digits[v], fifths);
                     }
-                    (digits[0][v], digits[1][v]) = (low, high);
                 }
-                add_products!(dots, digits[0], rows, 32 * block + 4 * group);
-                add_products!(dots, digits[1], rows, 32 * block + 16 + 4 * group);
+                add_products!(dots, digits, rows, 32 * block + 4 * group);
+                in_order!(dots);
+                for v in 0..V {
+                    let (panel, half) = (v / 2, v % 2);
+                    let line = codes(&panels[panel], half, first + group);
+                    digits[v] = _mm256_and_si256(_mm256_srli_epi16::<4>(line), mask);
+                    if FIVE {
+                        digits[v] = _mm256_or_si256(digits[v], _mm256_and_si256(bits[v], fifth));
+                    }
+                }
+                add_products!(dots, digits, rows, 32 * block + 16 + 4 * group);
             }
             for v in 0..V {
                 for r in 0..R {

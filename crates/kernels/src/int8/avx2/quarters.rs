@@ -42,14 +42,13 @@ kernel! {
     /// A block of 256: a line of upper bits completes the halves of two lines of lower ones, which belong to four parts; one
     /// part after the other is multiplied, two words at a time.
     fn q6_k(panels: &[Panel; PANELS], block: usize, rows: &[Row; ROWS], sums: &mut Sums, eight: usize) {
-        let (mask, upper) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
         let scales: [&Q6KScales; PANELS] =
             std::array::from_fn(|panel| scales(&panels[panel], block));
         let mut totals = zeros!();
         for eighth in 0..eight / 2 {
             let (side, odd) = (eighth / 2, eighth % 2);
             macro_rules! quarter {
-                ($quarter:literal, |$low:ident, $high:ident| $joined:expr) => {
+                ($quarter:literal) => {
                     for two in 0..eight / 4 {
                         let mut dots = zeros!();
                         for group in [0, 1].map(|one| 4 * odd + 2 * two + one) {
@@ -57,11 +56,9 @@ kernel! {
                             for v in 0..V {
                                 let (panel, half) = (v / 2, v % 2);
                                 let line = 48 * block + 24 * side + 3 * group;
-                                let $low = codes(&panels[panel], half, line + $quarter % 2);
-                                let $high = codes(&panels[panel], half, line + 2);
-                                let (low, high): (__m256i, __m256i) = $joined;
-                                joined[v] =
-                                    _mm256_or_si256(_mm256_and_si256(low, mask), _mm256_and_si256(high, upper));
+                                let low = codes(&panels[panel], half, line + $quarter % 2);
+                                let high = codes(&panels[panel], half, line + 2);
+                                joined[v] = six_bits::<$quarter>(low, high);
                             }
                             let from = 256 * block + 128 * side + 32 * $quarter + 4 * group;
                             add_products!(dots, joined, rows, from);
@@ -71,10 +68,10 @@ kernel! {
                     }
                 };
             }
-            quarter!(0, |low, high| (low, _mm256_slli_epi16::<4>(high)));
-            quarter!(1, |low, high| (low, _mm256_slli_epi16::<2>(high)));
-            quarter!(2, |low, high| (_mm256_srli_epi16::<4>(low), high));
-            quarter!(3, |low, high| (_mm256_srli_epi16::<4>(low), _mm256_srli_epi16::<2>(high)));
+            quarter!(0);
+            quarter!(1);
+            quarter!(2);
+            quarter!(3);
         }
         end_offset!(totals, Kind::Q6K, scales, block, rows, sums);
     }
@@ -83,7 +80,6 @@ kernel! {
 kernel! {
     /// [`q6_k`] for few rows: every line is read once, which takes registers for four times as many sums.
     fn q6_k_whole(panels: &[Panel; PANELS], block: usize, rows: &[Row; ROWS], sums: &mut Sums, eight: usize) {
-        let (mask, upper) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
         let scales: [&Q6KScales; PANELS] =
             std::array::from_fn(|panel| scales(&panels[panel], block));
         let mut totals = zeros!();
@@ -96,12 +92,10 @@ kernel! {
                     let (panel, half) = (v / 2, v % 2);
                     let line = 48 * block + 24 * side + 3 * group;
                     let [first, second, high] = [0, 1, 2].map(|at| codes(&panels[panel], half, line + at));
-                    let join =
-                        |low, high| _mm256_or_si256(_mm256_and_si256(low, mask), _mm256_and_si256(high, upper));
-                    joined[0][v] = join(first, _mm256_slli_epi16::<4>(high));
-                    joined[1][v] = join(second, _mm256_slli_epi16::<2>(high));
-                    joined[2][v] = join(_mm256_srli_epi16::<4>(first), high);
-                    joined[3][v] = join(_mm256_srli_epi16::<4>(second), _mm256_srli_epi16::<2>(high));
+                    joined[0][v] = six_bits::<0>(first, high);
+                    joined[1][v] = six_bits::<1>(second, high);
+                    joined[2][v] = six_bits::<2>(first, high);
+                    joined[3][v] = six_bits::<3>(second, high);
                 }
                 for quarter in 0..4 {
                     let from = 256 * block + 128 * side + 32 * quarter + 4 * group;
@@ -128,15 +122,19 @@ kernel! {
             // The two words that halves of bytes are.
             macro_rules! halves {
                 ($dots:ident, $from:expr, |$panel:ident, $half:ident| $bytes:expr) => {
-                    let mut digits = [[_mm256_setzero_si256(); V]; 2];
+                    let (mut bytes, mut digits) = ([_mm256_setzero_si256(); V], [_mm256_setzero_si256(); V]);
                     for v in 0..V {
                         let ($panel, $half) = (&panels[v / 2], v % 2);
-                        let bytes: __m256i = $bytes;
-                        digits[0][v] = _mm256_and_si256(bytes, mask);
-                        digits[1][v] = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), mask);
+                        bytes[v] = $bytes;
+                        digits[v] = _mm256_and_si256(bytes[v], mask);
                     }
-                    add_products!($dots, digits[0], rows, $from);
-                    add_products!($dots, digits[1], rows, $from + 4);
+                    add_products!($dots, digits, rows, $from);
+                    in_order!($dots);
+                    for v in 0..V {
+                        digits[v] = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes[v]), mask);
+                    }
+                    add_products!($dots, digits, rows, $from + 4);
+                    in_order!($dots);
                 };
             }
             let mut dots = zeros!();
@@ -173,6 +171,7 @@ kernel! {
                         digits[v] = _mm256_and_si256($bytes, mask);
                     }
                     add_products!(dots, digits, rows, 256 * block + 16 * part + 4 * $word);
+                    in_order!(dots);
                 };
             }
             word!(0, |line| line);
@@ -204,6 +203,23 @@ kernel! {
             }
         }
     }
+}
+
+/// Codes of Q6_K: a quarter's halves of bytes of a line, and what completes them of the line of upper bits.
+///
+/// # Safety
+/// The processor has the instructions.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn six_bits<const QUARTER: usize>(low: __m256i, high: __m256i) -> __m256i {
+    let (mask, upper) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
+    let (low, high) = match QUARTER {
+        0 => (low, _mm256_slli_epi16::<4>(high)),
+        1 => (low, _mm256_slli_epi16::<2>(high)),
+        2 => (_mm256_srli_epi16::<4>(low), high),
+        _ => (_mm256_srli_epi16::<4>(low), _mm256_srli_epi16::<2>(high)),
+    };
+    _mm256_or_si256(_mm256_and_si256(low, mask), _mm256_and_si256(high, upper))
 }
 
 /// The lower halves of bytes, in 16 bits each.

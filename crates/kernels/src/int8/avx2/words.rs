@@ -36,6 +36,22 @@ macro_rules! add_products {
     };
 }
 
+/// Keeps the compiler from adding products of several words among each other first, which takes more registers than there are:
+/// what it cannot look into it takes in order. No instruction comes of it.
+macro_rules! in_order {
+    ($sums:expr) => {
+        for v in 0..V {
+            for r in 0..R {
+                std::arch::asm!(
+                    "/* {0} */",
+                    inout(ymm_reg) $sums[v][r],
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+            }
+        }
+    };
+}
+
 /// One link of each sum's chain: integers, times the block's scales.
 macro_rules! add_scaled {
     ($sums:ident, $dots:expr, $scales:expr, $rows:ident, $block:ident) => {
@@ -128,17 +144,6 @@ pub(super) unsafe fn four(codes: *const i8) -> __m256i {
 pub(super) unsafe fn floats(halves: &Halves, half: usize) -> __m256 {
     // SAFETY: 16 bytes of 32.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(halves[WIDTH * half..].as_ptr().cast()) })
-}
-
-/// Lower and upper halves of each byte.
-///
-/// # Safety
-/// The processor has the instructions.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn nibbles(bytes: __m256i) -> (__m256i, __m256i) {
-    let mask = _mm256_set1_epi8(15);
-    (_mm256_and_si256(bytes, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), mask))
 }
 
 /// Sums of a row's sixteens, two of them beside each other in 16 bits.
