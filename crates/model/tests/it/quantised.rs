@@ -57,6 +57,13 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
+/// How far values are from others, as a share of those: the root of the sums of squares.
+fn distance(exact: &[f32], found: &[f32]) -> f64 {
+    let squares = |values: &mut dyn Iterator<Item = f32>| -> f64 { values.map(|v| f64::from(v * v)).sum() };
+    let error = squares(&mut exact.iter().zip(found).map(|(exact, found)| exact - found));
+    (error / squares(&mut exact.iter().copied())).sqrt()
+}
+
 #[test]
 fn logits_are_close_to_those_of_the_same_values_in_floats() {
     // A tied model's logits are smaller beside what rounding adds. Twice what was measured would be a fault.
@@ -68,6 +75,11 @@ fn logits_are_close_to_those_of_the_same_values_in_floats() {
         (false, Storage::Q4KM, 0.022),
         (true, Storage::Q4KM, 0.06),
         (true, Storage::Q6K, 0.06),
+        (false, Storage::Q5KM, 0.022),
+        (true, Storage::Q5KM, 0.06),
+        (true, Storage::Q5_1, 0.044),
+        (true, Storage::Q5_0, 0.044),
+        (true, Storage::Q4_1, 0.044),
         (false, Storage::F16, 0.0),
     ] {
         let (_dir, checkpoint) = converted(&config(tied), storage);
@@ -75,10 +87,7 @@ fn logits_are_close_to_those_of_the_same_values_in_floats() {
         let floats = Llama::new(&checkpoint.weights().unwrap(), Precision::F32, 256);
         let opened = Llama::open(&checkpoint, Precision::F32, 256).unwrap();
         let (exact, found) = (logits(&floats, &tokens, 70), logits(&opened, &tokens, 70));
-        let squares =
-            |values: &mut dyn Iterator<Item = f32>| -> f64 { values.map(|v| f64::from(v * v)).sum() };
-        let error = squares(&mut exact.iter().zip(&found).map(|(exact, found)| exact - found));
-        let share = (error / squares(&mut exact.iter().copied())).sqrt();
+        let share = distance(&exact, &found);
         assert!(share <= most, "{} tied {tied}: off by {share} of the logits", storage.name());
         assert!(storage == Storage::F16 || share > 1e-4, "{}: not rounded at all", storage.name());
     }
@@ -86,7 +95,7 @@ fn logits_are_close_to_those_of_the_same_values_in_floats() {
 
 #[test]
 fn bits_do_not_depend_on_how_a_prompt_arrives_nor_on_threads_nor_on_the_processor() {
-    for storage in [Storage::Q8_0, Storage::Q4_0, Storage::Q4KM] {
+    for storage in [Storage::Q8_0, Storage::Q5_1, Storage::Q4_0, Storage::Q5KM, Storage::Q4KM] {
         let (_dir, checkpoint) = converted(&config(true), storage);
         let tokens = tokens(50);
         let llama = Llama::open(&checkpoint, Precision::F32, 256).unwrap();
@@ -96,6 +105,25 @@ fn bits_do_not_depend_on_how_a_prompt_arrives_nor_on_threads_nor_on_the_processo
                 let found = isa::with(isa::detected(), threads, || logits(&llama, &tokens, parts));
                 assert!(bits(&found) == whole, "{}: {parts} at a time on {threads}", storage.name());
             }
+        }
+    }
+}
+
+/// Of llama.cpp's making: every encoding in one layer, those too that nothing here writes.
+#[test]
+fn a_layer_may_mix_every_encoding() {
+    let checkpoint = formats::open(&crate::formats::made("gguf_parts").join("whole.gguf")).unwrap();
+    let floats = Llama::new(&checkpoint.weights().unwrap(), Precision::F32, 64);
+    let opened = Llama::open(&checkpoint, Precision::F32, 64).unwrap();
+    let vocab_size = opened.config().vocab_size as u32;
+    let tokens: Vec<u32> = (0..40).map(|at| (at * at * 31 + 7) % vocab_size).collect();
+    let found = logits(&opened, &tokens, 40);
+    let share = distance(&logits(&floats, &tokens, 40), &found);
+    assert!((1e-4..0.05).contains(&share), "off by {share} of the logits");
+    for parts in [1, 7, 33] {
+        for threads in [1, 3] {
+            let again = isa::with(isa::detected(), threads, || logits(&opened, &tokens, parts));
+            assert!(bits(&again) == bits(&found), "{parts} at a time on {threads}");
         }
     }
 }
