@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("scaling", 2),
     ("tokenizer", 1),
     ("hub", 1),
+    ("store", 1),
     ("kernels", 0),
     ("ledger", 0),
 ];
@@ -31,7 +32,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("axum*", &["serve"]),
     ("hyper*", &["serve"]),
     ("tower*", &["serve"]),
-    ("ureq*", &["hub"]),
+    ("ureq*", &["hub", "store"]),
+    ("object_store*", &["store"]),
     ("arrow*", &["corpus"]),
     ("parquet*", &["corpus"]),
     ("ballista*", &["cluster"]),
