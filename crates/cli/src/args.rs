@@ -117,8 +117,8 @@ pub struct Raise {
     /// How large a model: nano, tiny, small, 1b, 3b, 8b, 70b or 405b. It sets width, depth, batch, tokens and rate.
     #[arg(long, value_name = "SIZE")]
     pub size: Option<String>,
-    /// A folder, file or glob to read (.txt .md .rs …, .html, .jsonl[.gz|.zst], .parquet, .warc[.gz]); may be
-    /// repeated. `registry` means the crates that cargo downloaded to this machine, which is the default.
+    /// A folder, file or glob to read (.txt .md .rs …, .html, .jsonl[.gz|.zst], .parquet, .warc[.gz]), or an address
+    /// of such, as s3://bucket/prefix; may be repeated. `registry` means the crates that cargo downloaded to this machine, which is the default.
     #[arg(long = "source", value_name = "PATH")]
     pub sources: Vec<String>,
     /// The seed that everything random follows from. [default: 42]

@@ -174,11 +174,12 @@ fn feed(
         }
         let task = shown.begin("reading documents", Some(texts.bytes()), Unit::Bytes);
         let mut sink = Labelled { plan, left_out, push, without_address: 0, failed: None };
-        let _ = texts.read(0, 0, task.as_ref(), &mut sink);
+        let read = texts.read(0, 0, task.as_ref(), &mut sink);
         drop(task);
         if let Some(error) = sink.failed {
             return Err(error.into());
         }
+        read?;
         if sink.without_address > 0 {
             shown.warn(&format!(
                 "{} documents have no address, so that no reference can mean them; they count as negative",

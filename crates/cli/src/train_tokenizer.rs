@@ -151,6 +151,14 @@ fn count_pieces(
     if let Some(error) = failed {
         return Err(error.into());
     }
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(error) => {
+            // An object that cannot be read for now: what was counted is kept.
+            counting.checkpoint()?;
+            return Err(error.into());
+        }
+    };
     if ended.is_break() {
         counting.checkpoint()?;
         return Err(interrupted());
@@ -267,6 +275,8 @@ fn facts(
         .map(|(index, source)| {
             let of_source = groups.iter().filter(|group| usize::from(group.source) == index);
             let sums = of_source.fold((0, 0), |sum, group| (sum.0 + group.texts, sum.1 + group.bytes));
+            // Not as it was given: an address may be signed for somebody.
+            let source = Source::parse(source).map_or_else(|_| source.clone(), |source| source.to_string());
             json!({"source": source, "weight": weights.sources[index], "texts": sums.0, "bytes": sums.1})
         })
         .collect();

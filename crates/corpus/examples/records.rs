@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{line}");
         }
         ControlFlow::Continue(())
-    });
+    })?;
     if count {
         let seconds = started.elapsed().as_secs_f64();
         println!(

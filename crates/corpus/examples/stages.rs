@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
             ControlFlow::Continue(())
-        });
+        })?;
         batches.push(builder.finish());
         stages[0].3.push(begun.elapsed().as_secs_f64());
         stages[0].1 = batches.iter().map(|batch| batch.num_rows() as u64).sum();

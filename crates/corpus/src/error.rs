@@ -187,6 +187,9 @@ pub enum Error {
         /// What to do, where the embedder knows.
         hint: Option<String>,
     },
+    /// What lies in an object store or on a web server could not be listed or read; what was done before is kept.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// An atomic file or folder could not be made or committed.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -205,7 +208,8 @@ impl Error {
             }
             Error::Io { .. } => return None,
             Error::Source { .. } => {
-                "a source is `registry`, a folder, a file, or a glob such as 'pages/*.warc.gz'".into()
+                "a source is `registry`, a folder, a file, an address such as s3://bucket/prefix or https://host/file, or a glob such \
+                as 'pages/*.warc.gz'".into()
             }
             Error::NothingReadable { .. } => "give --source a folder, glob or file of .txt .md .rs .py .html \
                 .jsonl[.gz|.zst] .parquet or .warc[.gz]; `cargo fetch` fills the registry that is read by default"
@@ -241,6 +245,7 @@ impl Error {
             Error::Embedding { hint, .. } => hint
                 .clone()
                 .unwrap_or_else(|| "run the same command again: what was embedded is kept".to_string()),
+            Error::Store(error) => return error.hint(),
             Error::Ledger(error) => return error.hint(),
         })
     }

@@ -8,7 +8,7 @@ use ledger::progress::Silent;
 use crate::batch::Record;
 use crate::funnel::SkippedInput;
 use crate::read::{self, Flow, Sink};
-use crate::{Settings, Source, source};
+use crate::{Error, Settings, Source, source};
 
 /// What is found in an input.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,19 +22,27 @@ pub enum Found {
 }
 
 /// Reads the sources in their order, as curation does, and hands on what is found until `take` breaks.
-pub fn records(sources: &[Source], settings: &Settings, take: impl FnMut(Found) -> ControlFlow<()>) {
-    let inputs = source::expand(sources, settings);
+///
+/// # Errors
+/// [`Error::Store`] where an object store cannot be listed or read.
+pub fn records(
+    sources: &[Source],
+    settings: &Settings,
+    take: impl FnMut(Found) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let inputs = source::expand(sources, settings)?;
     let mut hand = Hand { take, over: false };
     for skipped in inputs.skipped {
         if (hand.take)(Found::Skipped(skipped)).is_break() {
-            return;
+            return Ok(());
         }
     }
     for input in &inputs.inputs {
-        if read::read(input, settings, &Silent, &mut hand).is_break() || hand.over {
-            return;
+        if read::read(input, settings, &Silent, &mut hand)?.is_break() || hand.over {
+            break;
         }
     }
+    Ok(())
 }
 
 struct Hand<F> {

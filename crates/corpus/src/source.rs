@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 use ignore::WalkBuilder;
+use ledger::digest::Digest;
+use store::Places;
 
 use crate::funnel::SkippedInput;
 use crate::kind::{self, Kind};
+use crate::listing::{self, Found};
+use crate::location::Location;
 use crate::read::Compression;
 use crate::{Error, Settings, registry};
 
@@ -20,18 +24,24 @@ pub enum Source {
     Registry,
     /// A folder (read recursively), a file, or a glob.
     Path(String),
+    /// The address of an object, of a prefix (read recursively) or a glob in a store, or of a file on a web server.
+    Store(String),
 }
 
 impl Source {
-    /// Parses `registry`, or a path or glob.
+    /// Parses `registry`, an address such as `s3://bucket/prefix`, or a path or glob.
     ///
     /// # Errors
-    /// [`Error::Source`] for an empty text or a malformed glob.
+    /// [`Error::Source`] for an empty text or a malformed glob; [`Error::Store`] for a malformed address.
     pub fn parse(text: &str) -> Result<Source, Error> {
         let malformed = |reason: String| Error::Source { given: text.to_string(), reason };
         match text {
             "registry" => Ok(Source::Registry),
             "" => Err(malformed("it is empty".into())),
+            address if store::is_address(address) => {
+                listing::parse(address)?;
+                Ok(Source::Store(address.to_string()))
+            }
             path => {
                 if is_glob(path) && !Path::new(path).exists() {
                     matcher(path).map_err(malformed)?;
@@ -55,6 +65,14 @@ impl fmt::Display for Source {
         match self {
             Source::Registry => formatter.write_str("registry"),
             Source::Path(path) => formatter.write_str(path),
+            // What is signed for somebody is not shown.
+            Source::Store(given) => match store::Address::parse(given) {
+                Ok(address) if given.ends_with('/') && !address.key.ends_with('/') => {
+                    write!(formatter, "{address}/")
+                }
+                Ok(address) => write!(formatter, "{address}"),
+                Err(_) => formatter.write_str(given),
+            },
         }
     }
 }
@@ -72,10 +90,10 @@ pub(crate) enum Container {
     Warc,
 }
 
-/// A file to read.
+/// A file or an object to read.
 #[derive(Debug, Clone)]
 pub(crate) struct Input {
-    pub path: PathBuf,
+    pub location: Location,
     /// How the file is called in the column `source`: as the user named it, with `/` between folders.
     pub name: String,
     pub url: Option<String>,
@@ -94,25 +112,50 @@ pub(crate) struct Inputs {
     seen: HashSet<PathBuf>,
     /// Folders in which nothing is read.
     without: Vec<PathBuf>,
+    places: Option<Places>,
 }
 
 /// Expands the sources in their order; within a folder or glob, files come in the order of their names. A file
 /// that two sources name is read once.
-pub(crate) fn expand(sources: &[Source], settings: &Settings) -> Inputs {
+///
+/// # Errors
+/// [`Error::Store`] where a store cannot be asked; what is missing is skipped.
+pub(crate) fn expand(sources: &[Source], settings: &Settings) -> Result<Inputs, Error> {
     expand_without(sources, settings, &[])
 }
 
 /// [`expand`], but that folders, such as the one that is about to be written, are not looked into.
-pub(crate) fn expand_without(sources: &[Source], settings: &Settings, folders: &[&Path]) -> Inputs {
+pub(crate) fn expand_without(
+    sources: &[Source],
+    settings: &Settings,
+    folders: &[&Path],
+) -> Result<Inputs, Error> {
     let without = folders.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
     let mut inputs = Inputs { without, ..Inputs::default() };
     for source in sources {
         match source {
             Source::Registry => inputs.add_registry(settings),
             Source::Path(path) => inputs.add_path(path, settings),
+            Source::Store(address) => inputs.add_objects(address, settings)?,
         }
     }
-    inputs
+    Ok(inputs)
+}
+
+/// What the objects under an address are, by their names, lengths and states as the store tells them: nothing is read.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn digest_listing(address: &str, settings: &Settings) -> Result<Digest, Error> {
+    let objects = match listing::find(&Places::default(), address, settings)? {
+        Found::Objects { objects, .. } => objects,
+        Found::Nothing(_) => Vec::new(),
+    };
+    let state = |object: &store::Object| {
+        let etag = object.etag().or(object.modified()).map(str::to_owned);
+        (object.address().to_string(), object.bytes(), etag)
+    };
+    Ok(Digest::of_value(&objects.iter().map(state).collect::<Vec<_>>())?)
 }
 
 impl Inputs {
@@ -144,8 +187,7 @@ impl Inputs {
         for input in
             self.inputs.extract_if(first.., |input| !matches!(input.container, Container::Document(_)))
         {
-            let extension = input.path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-            *self.ignored.entry(extension).or_default() += 1;
+            *self.ignored.entry(input.location.extension()).or_default() += 1;
         }
     }
 
@@ -160,6 +202,29 @@ impl Inputs {
         } else {
             self.skip(given, "does not exist");
         }
+    }
+
+    fn add_objects(&mut self, given: &str, settings: &Settings) -> Result<(), Error> {
+        let places = self.places.get_or_insert_default().clone();
+        let (objects, named) = match listing::find(&places, given, settings)? {
+            Found::Objects { objects, named } => (objects, named),
+            Found::Nothing(reason) => {
+                let shown = Source::Store(given.to_owned()).to_string();
+                self.skip(shown, reason);
+                return Ok(());
+            }
+        };
+        for object in objects {
+            let name = object.address().to_string();
+            let Some((container, compression)) = self.format(Path::new(&object.address().key), named) else {
+                continue;
+            };
+            if self.seen.insert(PathBuf::from(&name)) {
+                let (bytes, location) = (object.bytes(), Location::object(object));
+                self.inputs.push(Input { location, name, url: None, container, compression, bytes });
+            }
+        }
+        Ok(())
     }
 
     fn add_folder(&mut self, folder: &Path, name: &str, url: Option<&str>, settings: &Settings) {
@@ -227,32 +292,35 @@ impl Inputs {
         files
     }
 
-    /// Adds a file if its name tells its format. A file that the user named himself is otherwise taken as text;
-    /// in a folder it is counted as ignored.
+    /// The format that a name tells. What the user named himself is otherwise taken as text; in a folder it is counted as
+    /// ignored.
+    fn format(&mut self, path: &Path, named: bool) -> Option<(Container, Compression)> {
+        let told = format_of(path);
+        if told.is_none() && !named {
+            let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+            *self.ignored.entry(extension.unwrap_or_else(|| "no extension".into())).or_default() += 1;
+            return None;
+        }
+        Some(told.unwrap_or_else(|| (Container::Document(kind::TEXT), compression_of(path))))
+    }
+
     fn add_file(&mut self, path: &Path, name: String, url: Option<String>, named: bool) {
-        let (container, compression) = match format_of(path) {
-            Some(format) => format,
-            None if named => (Container::Document(kind::TEXT), compression_of(path)),
-            None => {
-                let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-                *self.ignored.entry(extension.unwrap_or_else(|| "no extension".into())).or_default() += 1;
-                return;
-            }
-        };
+        let Some((container, compression)) = self.format(path, named) else { return };
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         if !self.seen.insert(canonical) {
             return;
         }
         let bytes = std::fs::metadata(path).map(|data| data.len()).unwrap_or(0);
-        self.inputs.push(Input { path: path.to_path_buf(), name, url, container, compression, bytes });
+        let location = Location::File(path.to_path_buf());
+        self.inputs.push(Input { location, name, url, container, compression, bytes });
     }
 }
 
-fn is_glob(text: &str) -> bool {
+pub(crate) fn is_glob(text: &str) -> bool {
     text.contains(['*', '?', '[', '{'])
 }
 
-fn matcher(pattern: &str) -> Result<GlobMatcher, String> {
+pub(crate) fn matcher(pattern: &str) -> Result<GlobMatcher, String> {
     let bare = pattern.strip_prefix("./").unwrap_or(pattern);
     let glob = GlobBuilder::new(bare).literal_separator(true).build().map_err(|error| error.to_string())?;
     Ok(glob.compile_matcher())
@@ -313,6 +381,13 @@ mod tests {
         };
         check("registry", Some(Source::Registry));
         check("pages/*.warc.gz", Some(Source::Path("pages/*.warc.gz".into())));
+        check("s3://bucket/crawl/*.warc.gz", Some(Source::Store("s3://bucket/crawl/*.warc.gz".into())));
+        check("gs://bucket/", Some(Source::Store("gs://bucket/".into())));
+        check("s3://bucket/[z-a]*", None);
+        check("https://host/*.gz", None);
+        check("s3:///key", None);
+        let signed = Source::parse("https://host/a.gz?signature=secret").unwrap();
+        assert_eq!(signed.to_string(), "https://host/a.gz");
         check("", None);
         check("pages/[z-a]*", None);
     }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use ledger::progress::Task;
 use serde::Serialize;
@@ -12,6 +11,7 @@ use serde::Serialize;
 use crate::batch::Record;
 use crate::funnel::SkippedInput;
 use crate::kind::{self, Class, Kind};
+use crate::location::State;
 use crate::read::{self, Flow, Sink};
 use crate::source::{self, Input, Source};
 use crate::steps::extract::main_text;
@@ -59,7 +59,7 @@ pub trait TextSink {
 /// What tells whether a file is still the same, without reading it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Origin {
-    /// Its path, links resolved.
+    /// Its path, links resolved, or its address.
     pub path: PathBuf,
     /// The index of its source.
     pub source: usize,
@@ -67,6 +67,9 @@ pub struct Origin {
     pub bytes: u64,
     /// When it was last written, in nanoseconds since 1970; none where the file system does not say.
     pub modified: Option<u64>,
+    /// What an object store calls its state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
 }
 
 /// The files of sources, in the order in which they are read.
@@ -83,7 +86,8 @@ impl Texts {
     /// lies in the folders `without`, such as the one that is about to be written, is none.
     ///
     /// # Errors
-    /// [`Error::Settings`]; [`Error::NothingReadable`] when there is no file of a kind that is read.
+    /// [`Error::Settings`]; [`Error::NothingReadable`] when there is no file of a kind that is read; [`Error::Store`] where an
+    /// object store cannot be listed.
     pub fn find(sources: &[Source], settings: &Settings, without: &[&Path]) -> Result<Texts, Error> {
         settings.validate()?;
         let mut texts = Texts {
@@ -95,9 +99,9 @@ impl Texts {
         let mut seen = HashSet::new();
         let without: Vec<PathBuf> = without.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
         for (index, source) in sources.iter().enumerate() {
-            let found = source::expand(std::slice::from_ref(source), settings);
+            let found = source::expand(std::slice::from_ref(source), settings)?;
             for input in found.inputs {
-                let path = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
+                let path = input.location.place();
                 if !without.iter().any(|folder| path.starts_with(folder)) && seen.insert(path) {
                     texts.inputs.push((index, input));
                 }
@@ -153,35 +157,36 @@ impl Texts {
 
     /// The files, by which a caller tells whether they have changed.
     pub fn origins(&self) -> Vec<Origin> {
-        let origin = |(source, input): &(usize, Input)| Origin {
-            path: input.path.canonicalize().unwrap_or_else(|_| input.path.clone()),
-            source: *source,
-            bytes: input.bytes,
-            modified: std::fs::metadata(&input.path)
-                .and_then(|data| data.modified())
-                .ok()
-                .and_then(|time| u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()),
+        let origin = |(source, input): &(usize, Input)| {
+            let State { place: path, modified, etag } = input.location.state();
+            Origin { path, source: *source, bytes: input.bytes, modified, etag }
         };
         self.inputs.iter().map(origin).collect()
     }
 
     /// Reads on from the record `records` of the input `input`, to the end or until the sink breaks. The task is told
     /// the bytes read, those of records passed over too.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where an object cannot be read for now. What went to the sink stands, and reading can go on there.
     pub fn read(
         &self,
         input: u64,
         records: u64,
         task: &dyn Task,
         sink: &mut dyn TextSink,
-    ) -> ControlFlow<()> {
+    ) -> Result<ControlFlow<()>, Error> {
         for (index, (source, file)) in self.inputs.iter().enumerate().skip(input as usize) {
             let index = index as u64;
             let pass_over = if index == input { records } else { 0 };
             let mut numbered = Numbered { source: *source, input: index, seen: 0, pass_over, sink };
-            read::read(file, &self.settings, task, &mut numbered)?;
-            sink.inputs_done(index + 1)?;
+            if read::read(file, &self.settings, task, &mut numbered)?.is_break()
+                || sink.inputs_done(index + 1).is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -279,7 +284,7 @@ mod tests {
         let (_folder, sources) = place();
         let texts = Texts::find(&sources, &Settings::default(), &[]).unwrap();
         let mut found = Collected::default();
-        assert!(texts.read(0, 0, &Silent, &mut found).is_continue());
+        assert!(texts.read(0, 0, &Silent, &mut found).unwrap().is_continue());
         let facts: Vec<_> = found
             .texts
             .iter()
@@ -310,13 +315,13 @@ mod tests {
         let (_folder, sources) = place();
         let texts = Texts::find(&sources, &Settings::default(), &[]).unwrap();
         let mut whole = Collected::default();
-        assert!(texts.read(0, 0, &Silent, &mut whole).is_continue());
+        assert!(texts.read(0, 0, &Silent, &mut whole).unwrap().is_continue());
         for most in 1..=whole.texts.len() {
             let mut first = Collected { most: Some(most), ..Collected::default() };
-            assert!(texts.read(0, 0, &Silent, &mut first).is_break());
+            assert!(texts.read(0, 0, &Silent, &mut first).unwrap().is_break());
             let last = first.texts.last().unwrap();
             let mut rest = Collected::default();
-            assert!(texts.read(last.input, last.records, &Silent, &mut rest).is_continue());
+            assert!(texts.read(last.input, last.records, &Silent, &mut rest).unwrap().is_continue());
             first.texts.extend(rest.texts);
             first.skips.extend(rest.skips);
             assert_eq!((first.texts, first.skips), (whole.texts.clone(), whole.skips.clone()));

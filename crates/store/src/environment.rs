@@ -34,6 +34,7 @@ impl Environment {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    #[cfg_attr(not(feature = "objects"), expect(dead_code, reason = "only the stores are told so much"))]
     pub(crate) fn says_yes(&self, name: &str) -> bool {
         self.get(name)
             .is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes"))

@@ -71,7 +71,8 @@ fn samples(text: &str) -> Result<usize, String> {
     subcommand_negates_reqs = true,
     long_about = "Turn raw pages, tables and files into documents to train on: Parquet, one row a document, with an account of \
         what was removed and why.\n\n\
-        Read are folders, files and globs of WARC, WET, HTML, JSONL, Parquet, text and code, packed with gzip or zstd too. The main \
+        Read are folders, files and globs of WARC, WET, HTML, JSONL, Parquet, text and code, packed with gzip or zstd too, from disks, \
+        from object stores (s3://bucket/prefix, gs://, az://, abfss://; globs too) and from web servers (https://host/file). The main \
         text of pages is extracted, languages are told, documents filtered by the rules of Gopher, C4 and FineWeb, personal data \
         replaced, and duplicates removed by address, by text and by MinHash, and where a model is named for it by meaning. The rules are those of a recipe's [curate] \
         section, as `alti raise` has them.\n\n\
@@ -82,6 +83,7 @@ fn samples(text: &str) -> Result<usize, String> {
         `alti curate scheduler --help`.",
     after_long_help = "Examples:\n  \
         alti curate 'crawl/*.warc.gz' --out documents\n  \
+        alti curate 's3://bucket/crawl/*.warc.gz' https://example.org/dump.jsonl.zst --out documents\n  \
         alti curate notes dump.jsonl.zst --out documents --memory 16GB --seed 7\n  \
         alti curate 'crawl/*.warc.gz' --out documents --set 'curate.language.keep=[\"en\"]'\n  \
         alti curate crawl --out documents --recipe recipes/tiny.toml --discard-work\n  \
@@ -92,7 +94,9 @@ fn samples(text: &str) -> Result<usize, String> {
 pub struct Curate {
     #[command(subcommand)]
     pub what: Option<CurateWhat>,
-    /// A folder, a file or a glob to read; `registry` means the crates that cargo downloaded to this machine.
+    /// A folder, a file, an address or a glob to read; `registry` means the crates that cargo downloaded to this machine.
+    /// Stores are entered by the credentials of their own tools: AWS_PROFILE and its kin, GOOGLE_APPLICATION_CREDENTIALS,
+    /// AZURE_STORAGE_ACCOUNT_NAME and its kin.
     #[arg(value_name = "SOURCE", required = true)]
     pub sources: Vec<String>,
     /// The folder to write; what is there is replaced, at the end.

@@ -26,7 +26,7 @@ use clap::{Args, Subcommand};
         alti curate classifier train --ratings ratings.jsonl --threshold 3 --out educational"
 )]
 pub struct CurateJudge {
-    /// A folder, a file or a glob to read; `registry` means the crates that cargo downloaded to this machine.
+    /// A folder, a file, an address (s3://bucket/prefix) or a glob to read; `registry` means the crates that cargo downloaded to this machine.
     #[arg(value_name = "SOURCE", required = true)]
     pub sources: Vec<String>,
     /// The rubric: educational, quality, code, reasoning, nsfw, or a file.

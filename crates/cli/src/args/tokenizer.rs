@@ -65,7 +65,7 @@ pub struct TokenizerCompare {
     /// The tokenizer that it is held against.
     #[arg(value_name = "B")]
     pub against: PathBuf,
-    /// A folder, file or glob to read, after DOMAIN= or DOMAIN/LANGUAGE= if these are known; may be repeated.
+    /// A folder, file, address or glob to read, after DOMAIN= or DOMAIN/LANGUAGE= if these are known; may be repeated.
     #[arg(long = "source", value_name = "[DOMAIN[/LANGUAGE]=]PATH", required = true, num_args = 1..)]
     pub sources: Vec<String>,
     /// Draw the differences into this file, a page or a picture by its ending: .html or .svg.

@@ -24,7 +24,7 @@ use clap::Args;
         alti tokenizer train 'wiki/*.parquet' --language-exponent 0.3 --vocab-size 128256 --out my-tokenizer"
 )]
 pub struct TrainTokenizer {
-    /// A folder, a file or a glob to read; `registry` means the crates that cargo downloaded to this machine.
+    /// A folder, a file, an address (s3://bucket/prefix) or a glob to read; `registry` means the crates that cargo downloaded to this machine.
     #[arg(value_name = "SOURCE", required = true)]
     pub sources: Vec<String>,
     /// Size of the vocabulary, the 256 special tokens included: Llama 3's has 128256.

@@ -82,7 +82,7 @@ fn choose(args: &CurateJudge, shown: &Shown) -> Result<Vec<Chosen>, Error> {
     }
     let mut sampling = Sampling::new(args.sample.get(), args.characters.get(), Seed(args.seed));
     let task = shown.begin("choosing documents", Some(texts.bytes()), Unit::Bytes);
-    let _ = texts.read(0, 0, task.as_ref(), &mut sampling);
+    let _ = texts.read(0, 0, task.as_ref(), &mut sampling)?;
     drop(task);
     if let (left_out, Some(first)) = &sampling.left_out {
         shown.warn(&format!("left out {} places, such as {first}", count(*left_out)));

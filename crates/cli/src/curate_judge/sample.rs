@@ -103,7 +103,7 @@ mod tests {
         let sample = |most: usize, seed: u64| {
             let mut sampling = Sampling::new(most, 20, Seed(seed));
             let texts = Texts::find(&sources, &Settings::default(), &[]).unwrap();
-            assert!(texts.read(0, 0, &Silent, &mut sampling).is_continue());
+            assert!(texts.read(0, 0, &Silent, &mut sampling).unwrap().is_continue());
             assert_eq!((sampling.seen, sampling.empty, sampling.left_out.0), (201, 1, 1));
             sampling.finish()
         };

@@ -25,12 +25,14 @@ fn sources(context: &Context) -> Result<Vec<Source>, Error> {
 impl Stage for Curate {
     fn need(&self, context: &Context) -> Result<Need, Error> {
         let mut inputs = BTreeMap::new();
-        for (text, source) in context.recipe.sources.iter().zip(sources(context)?) {
+        for source in sources(context)? {
             let digest = match &source {
                 Source::Registry => context.packages_digest()?,
                 Source::Path(path) => digest_files(path)?,
+                Source::Store(address) => corpus::digest_listing(address, &context.recipe.curate)?,
             };
-            inputs.insert(text.clone(), digest);
+            // Not as it was given: an address may be signed for somebody.
+            inputs.insert(source.to_string(), digest);
         }
         for list in context.recipe.curate.files() {
             inputs.insert(list.to_owned(), digest_files(list)?);

@@ -199,7 +199,7 @@ impl Comparison {
             let _ = batches.skip(skipped.place.clone(), skipped.reason.clone());
         }
         let task = shown.begin("reading texts", Some(texts.bytes()), Unit::Bytes);
-        let _ = texts.read(0, 0, task.as_ref(), &mut batches);
+        let _ = texts.read(0, 0, task.as_ref(), &mut batches)?;
         drop(task);
         batches.count();
         let Batches { documents, skipped, example, .. } = batches;

@@ -15,6 +15,8 @@ mod semantic;
 #[path = "../../../hub/tests/it/server.rs"]
 #[expect(dead_code, reason = "the hub's own tests use the rest")]
 mod server;
+#[cfg(feature = "object-store")]
+mod stores;
 mod tokens;
 mod train_tokenizer;
 

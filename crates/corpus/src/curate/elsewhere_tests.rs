@@ -14,7 +14,7 @@ use crate::funnel::Funnel;
 
 /// Does portions here, through JSON as they would travel, and cuts the batches otherwise than the worker did.
 #[derive(Debug)]
-struct Here {
+pub(super) struct Here {
     portion_bytes: u64,
     rows: usize,
     /// Ends with an error after so many batches.
@@ -23,7 +23,7 @@ struct Here {
 }
 
 impl Here {
-    fn new(portion_bytes: u64, rows: usize) -> Here {
+    pub fn new(portion_bytes: u64, rows: usize) -> Here {
         Here { portion_bytes, rows, left: AtomicU64::new(u64::MAX), portions: AtomicU64::new(0) }
     }
 }
@@ -216,7 +216,7 @@ fn what_is_missing_or_differs_is_noticed() {
     // A worker on a machine whose files are others.
     let settings = settings(folder);
     let job = Job::new(&settings, &[], &Options::default()).unwrap();
-    let inputs = source::expand_without(&sources, &settings, &[]);
+    let inputs = source::expand_without(&sources, &settings, &[]).unwrap();
     let portion = Portion::new(&inputs.inputs, 0);
     let worker = Worker::new(&job).unwrap();
     let run = || worker.run(portion.clone(), &AtomicBool::new(false), |_| Ok(()));

@@ -92,9 +92,9 @@ pub(super) fn run(
             None => {
                 let feed = |feed: &mut Feed<Thing>| {
                     let begin = Place { shard: shards, from: 0 };
-                    read_on(&inputs.inputs, settings, (begin, position), feed, task.as_ref(), options);
+                    read_on(&inputs.inputs, settings, (begin, position), feed, task.as_ref(), options)
                 };
-                through(work, settings, options, task.as_ref(), feed)?;
+                through(work, settings, options, task.as_ref(), feed)??;
             }
         }
     }
@@ -127,7 +127,7 @@ fn refeed(
     Ok(())
 }
 
-/// Sends what lies behind this position of the inputs, from this shard on.
+/// Sends what lies behind this position of the inputs, from this shard on. What was read before an error is sent too.
 pub(super) fn read_on(
     inputs: &[Input],
     settings: &Settings,
@@ -135,7 +135,7 @@ pub(super) fn read_on(
     feed: &mut Feed<Thing>,
     task: &dyn Task,
     options: &Options,
-) {
+) -> Result<(), Error> {
     let mut reading = Reading {
         feed,
         builder: Builder::new(position.documents),
@@ -147,7 +147,7 @@ pub(super) fn read_on(
         options,
     };
     // Nobody listens any more where this breaks: the other side knows why.
-    let _ = reading.run(inputs, settings, task);
+    reading.run(inputs, settings, task).map(|_| ())
 }
 
 /// Builds batches of what the readers find and sends them on, with the ends of shards.
@@ -164,13 +164,21 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn run(&mut self, inputs: &[Input], settings: &Settings, task: &dyn Task) -> Flow {
+    fn run(&mut self, inputs: &[Input], settings: &Settings, task: &dyn Task) -> Result<Flow, Error> {
         for (index, input) in inputs.iter().enumerate().skip(self.position.input) {
-            read::read(input, settings, task, self)?;
+            match read::read(input, settings, task, self) {
+                Ok(Flow::Continue(())) => {}
+                Ok(Flow::Break(())) => return Ok(Flow::Break(())),
+                Err(error) => {
+                    // A shard may end anywhere; the next run goes on behind what this one has seen.
+                    let _ = self.end_shard();
+                    return Err(error);
+                }
+            }
             (self.position.input, self.position.records, self.pass_over) = (index + 1, 0, 0);
         }
         self.position.end = true;
-        self.end_shard()
+        Ok(self.end_shard())
     }
 
     fn send(&mut self) -> Flow {

@@ -1,14 +1,14 @@
 //! The layers of the first pass, and what tells whether what an earlier run left of one is still of use.
 
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 use ledger::digest::Digest;
 use serde::Serialize;
 
 use super::Options;
 use super::work::Layer;
-use crate::source::{Input, Inputs};
+use crate::location::State;
+use crate::source::Inputs;
 use crate::steps::{self, Step};
 use crate::{Error, Settings};
 
@@ -92,21 +92,18 @@ struct Origin<'a> {
     bytes: u64,
     /// Nanoseconds since 1970.
     modified: Option<u64>,
+    /// What a store calls its state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
 }
 
 fn origins(inputs: &Inputs) -> Vec<Origin<'_>> {
-    let modified = |path: &Path| {
-        let time = std::fs::metadata(path).and_then(|data| data.modified()).ok()?;
-        u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
-    };
-    let origin = |input: &Input| {
-        let path = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
-        (path.display().to_string(), format!("{:?} {:?}", input.container, input.compression))
-    };
     let described = inputs.inputs.iter().map(|input| {
-        let (path, format) = origin(input);
+        let State { place, modified, etag } = input.location.state();
+        let (path, format) =
+            (place.display().to_string(), format!("{:?} {:?}", input.container, input.compression));
         let (name, url, bytes) = (input.name.as_str(), input.url.as_deref(), input.bytes);
-        Origin { path, name, url, format, bytes, modified: modified(&input.path) }
+        Origin { path, name, url, format, bytes, modified, etag }
     });
     described.collect()
 }

@@ -9,6 +9,8 @@ mod elsewhere_tests;
 mod first_pass;
 mod layers;
 mod made;
+#[cfg(test)]
+mod object_tests;
 mod over_corpus;
 pub(crate) mod pipeline;
 mod plan;
@@ -153,7 +155,7 @@ pub fn curate_with(
     let within = folder.path().join("work");
     let work_path = options.work.unwrap_or(&within);
     // What an earlier curation wrote among the sources is not read.
-    let inputs = source::expand_without(sources, settings, &[out, folder.path(), work_path]);
+    let inputs = source::expand_without(sources, settings, &[out, folder.path(), work_path])?;
 
     let layers = layers::layers(settings, evaluation_texts, &inputs, options)?;
     let (work, begun) = Work::open(work_path, layers)?;

@@ -17,6 +17,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use ledger::digest::Digest;
 use ledger::progress::{Progress, Silent, Unit};
 use serde::{Deserialize, Serialize};
+use store::{Listed, Places};
 
 use super::first_pass::{Thing, process, read_on};
 use super::layers::layer_steps;
@@ -26,6 +27,7 @@ use super::work::Position;
 use super::{NAME, Options};
 use crate::funnel::{Count, SkippedInput};
 use crate::kind::Kind;
+use crate::location::Location;
 use crate::read::Compression;
 use crate::removed::Candidate;
 use crate::source::{Container, Input};
@@ -131,7 +133,11 @@ impl Portion {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Described {
+    /// Of an object its address.
     path: PathBuf,
+    /// An object, which is read where it lies, by whoever reads it with credentials of his own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    object: Option<Listed>,
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
@@ -161,10 +167,15 @@ enum Packing {
 
 impl Described {
     fn of(input: &Input) -> Described {
-        let Input { path, name, url, container, compression, bytes } = input.clone();
+        let Input { location, name, url, container, compression, bytes } = input.clone();
+        let (path, object, readable) = match &location {
+            Location::File(path) => (absolute(path), None, File::open(path).is_ok()),
+            Location::Object(remote) => (location.place(), Some(remote.get().listed()), true),
+        };
         Described {
-            readable: File::open(&path).is_ok(),
-            path: absolute(&path),
+            path,
+            object,
+            readable,
             name,
             url,
             container: match container {
@@ -183,18 +194,25 @@ impl Described {
     }
 
     /// The input, if it is here what it is where the portion was made.
-    fn input(self) -> Result<Input, Error> {
-        let Described { path, name, url, container, compression, bytes, readable } = self;
+    fn input(self, places: &mut Option<Places>) -> Result<Input, Error> {
+        let Described { path, object, name, url, container, compression, bytes, readable } = self;
         let differs = |reason: String| Error::NotTheSame { path: path.clone(), reason };
-        match File::open(&path).and_then(|file| file.metadata()) {
-            Err(error) if readable => return Err(differs(format!("it cannot be read: {error}"))),
-            Ok(_) if !readable => {
-                return Err(differs("it can be read here, and not where the curation was begun".into()));
+        let location = match &object {
+            // That it is the same is seen when it is read.
+            Some(listed) => Location::object(places.get_or_insert_default().object(listed)?),
+            None => Location::File(path.clone()),
+        };
+        if object.is_none() {
+            match File::open(&path).and_then(|file| file.metadata()) {
+                Err(error) if readable => return Err(differs(format!("it cannot be read: {error}"))),
+                Ok(_) if !readable => {
+                    return Err(differs("it can be read here, and not where the curation was begun".into()));
+                }
+                Ok(found) if found.len() != bytes => {
+                    return Err(differs(format!("it has {} bytes here, and {bytes} there", found.len())));
+                }
+                _ => {}
             }
-            Ok(found) if found.len() != bytes => {
-                return Err(differs(format!("it has {} bytes here, and {bytes} there", found.len())));
-            }
-            _ => {}
         }
         let container = match container {
             Packed::Document(label) => Container::Document(
@@ -210,7 +228,7 @@ impl Described {
             Some(Packing::Gzip) => Compression::Gzip,
             Some(Packing::Zstd) => Compression::Zstd,
         };
-        Ok(Input { path, name, url, container, compression, bytes })
+        Ok(Input { location, name, url, container, compression, bytes })
     }
 }
 
@@ -310,14 +328,15 @@ impl Worker {
         mut emit: impl FnMut(RecordBatch) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let begin = Position { records: portion.pass_over, ..Position::default() };
-        let inputs: Vec<Input> =
-            portion.inputs.into_iter().map(Described::input).collect::<Result<_, _>>()?;
+        let mut places = None;
+        let inputs = portion.inputs.into_iter().map(|described| described.input(&mut places));
+        let inputs: Vec<Input> = inputs.collect::<Result<_, _>>()?;
         let options =
             Options { checkpoint_bytes: self.checkpoint_bytes, stop: Some(stop), ..Options::default() };
         let steps: Vec<&[Box<dyn Step>]> = self.steps.iter().map(|steps| &steps[..]).collect();
         let feed = |feed: &mut Feed<Thing>| {
             let task = Silent.begin("", None, Unit::Bytes);
-            read_on(&inputs, &self.settings, (Place::default(), begin), feed, task.as_ref(), &options);
+            read_on(&inputs, &self.settings, (Place::default(), begin), feed, task.as_ref(), &options)
         };
         let work = |thing| match thing {
             Thing::Batch(_, batch) => self.encode(process(&steps, &self.settings, batch, 0)?),
@@ -331,7 +350,7 @@ impl Worker {
         pipeline::ordered(1, WINDOW, feed, work, |batches: Result<Vec<RecordBatch>, Error>| {
             options.check()?;
             batches?.into_iter().try_for_each(&mut emit)
-        })?;
+        })??;
         options.check()
     }
 

@@ -58,7 +58,7 @@ pub fn stages(
     options: &Options,
 ) -> Result<Vec<Stage>, Error> {
     settings.validate()?;
-    let inputs = source::expand_without(sources, settings, &[scratch]);
+    let inputs = source::expand_without(sources, settings, &[scratch])?;
     let steps = steps::per_document(settings, &[])?;
     let names = std::iter::once("read").chain(steps.iter().map(|step| step.name()));
     let stages = names.map(|name| Stage::new(name.to_owned())).collect();
@@ -66,7 +66,7 @@ pub fn stages(
         Clocked { settings, steps, stages, builder: Builder::new(0), began: Instant::now(), failed: None };
     for input in &inputs.inputs {
         options.check()?;
-        if read::read(input, settings, &Silent, &mut clocked).is_break() {
+        if read::read(input, settings, &Silent, &mut clocked)?.is_break() {
             break;
         }
     }

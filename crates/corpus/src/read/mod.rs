@@ -7,17 +7,16 @@ mod jsonl;
 pub(crate) mod table;
 mod warc;
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use ledger::progress::Task;
 
-use crate::Settings;
 use crate::batch::Record;
+use crate::location::Location;
 use crate::source::{Container, Input};
+use crate::{Error, Settings};
 
 pub use document::decode_html;
 
@@ -44,8 +43,50 @@ pub(crate) enum Compression {
     Zstd,
 }
 
-/// Reads one input to its end. Failures end as skips; only the sink can stop it.
-pub(crate) fn read(input: &Input, settings: &Settings, task: &dyn Task, sink: &mut dyn Sink) -> Flow {
+/// Reads one input to its end. What is wrong with it ends as skips; only the sink can stop it.
+///
+/// # Errors
+/// [`Error::Store`] where an object cannot be read for now, through no fault of its own. Nothing of it behind that place has
+/// gone to the sink.
+pub(crate) fn read(
+    input: &Input,
+    settings: &Settings,
+    task: &dyn Task,
+    sink: &mut dyn Sink,
+) -> Result<Flow, Error> {
+    if input.location.file().is_some() {
+        return Ok(read_input(input, settings, task, sink));
+    }
+    let flow = read_input(input, settings, task, &mut Guarded { location: &input.location, sink });
+    match input.location.failure() {
+        Some(error) => Err(error.into()),
+        None => Ok(flow),
+    }
+}
+
+/// Keeps from the sink what readers make of an object that could not be read for now: to them it is damaged.
+struct Guarded<'a> {
+    location: &'a Location,
+    sink: &'a mut dyn Sink,
+}
+
+impl Sink for Guarded<'_> {
+    fn record(&mut self, record: Record) -> Flow {
+        if self.location.has_failed() { Flow::Break(()) } else { self.sink.record(record) }
+    }
+
+    fn skip(&mut self, place: String, reason: String) -> Flow {
+        if self.location.has_failed() { Flow::Break(()) } else { self.sink.skip(place, reason) }
+    }
+
+    fn ignore(&mut self, label: &str) {
+        if !self.location.has_failed() {
+            self.sink.ignore(label);
+        }
+    }
+}
+
+fn read_input(input: &Input, settings: &Settings, task: &dyn Task, sink: &mut dyn Sink) -> Flow {
     match input.container {
         Container::Table => table::read(input, task, sink),
         Container::Document(kind) => {
@@ -64,7 +105,7 @@ pub(crate) fn read(input: &Input, settings: &Settings, task: &dyn Task, sink: &m
 /// Lines of a gzip file. A damaged member costs itself: reading goes on at the next one. The numbers of lines behind it
 /// count those that could be read.
 fn read_gzip_lines(input: &Input, settings: &Settings, task: &dyn Task, sink: &mut dyn Sink) -> Flow {
-    let mut file = match open(&input.path, task) {
+    let mut file = match open(input, task) {
         Ok(file) => gzip::Positioned::new(file),
         Err(error) => return sink.skip(input.name.clone(), format!("cannot be opened: {error}")),
     };
@@ -86,7 +127,7 @@ fn with_stream(
     sink: &mut dyn Sink,
     read: impl FnOnce(&mut dyn BufRead, &mut dyn Sink) -> Flow,
 ) -> Flow {
-    let file = match open(&input.path, task) {
+    let file = match open(input, task) {
         Ok(file) => file,
         Err(error) => return sink.skip(input.name.clone(), format!("cannot be opened: {error}")),
     };
@@ -102,8 +143,11 @@ fn with_stream(
     }
 }
 
-fn open<'a>(path: &Path, task: &'a dyn Task) -> io::Result<BufReader<Counted<'a, File>>> {
-    Ok(BufReader::with_capacity(BUFFER_BYTES, Counted { inner: File::open(path)?, task }))
+/// The bytes of an input.
+type Bytes<'a> = BufReader<Counted<'a, Box<dyn Read + Send>>>;
+
+fn open<'a>(input: &Input, task: &'a dyn Task) -> io::Result<Bytes<'a>> {
+    Ok(BufReader::with_capacity(BUFFER_BYTES, Counted { inner: input.location.open()?, task }))
 }
 
 /// Reports the bytes read to a progress task.

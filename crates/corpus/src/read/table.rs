@@ -1,7 +1,6 @@
 //! Parquet files: the text in the column `text` or else `content`, with `url`, `date` and `lang` (or `language`) taken
 //! along when they are strings. Row groups are read one after another.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::cast::AsArray;
@@ -17,6 +16,7 @@ use super::{Flow, Sink};
 use crate::batch::Record;
 use crate::kind;
 use crate::language::subtag;
+use crate::location::TableFile;
 use crate::source::Input;
 
 /// Rows decoded at once: few, because a row can hold a book.
@@ -96,15 +96,14 @@ fn read_group(input: &Input, mut reader: ParquetRecordBatchReader, first: u64, s
 
 /// An open file and the columns that are read.
 struct Table {
-    file: File,
+    file: TableFile,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
 }
 
 impl Table {
     fn group(&self, group: usize) -> Result<ParquetRecordBatchReader, String> {
-        let file = self.file.try_clone().map_err(|error| format!("cannot be opened again: {error}"))?;
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+        ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
             .with_row_groups(vec![group])
             .with_projection(self.mask.clone())
             .with_batch_size(ROWS)
@@ -114,7 +113,7 @@ impl Table {
 }
 
 fn open(input: &Input) -> Result<Table, String> {
-    let file = File::open(&input.path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let file = input.location.open_table().map_err(|error| format!("cannot be opened: {error}"))?;
     let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::default())
         .map_err(|error| format!("is not a readable Parquet file: {error}"))?;
     let schema = metadata.schema().clone();

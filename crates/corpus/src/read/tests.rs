@@ -43,11 +43,11 @@ fn read_file(name: &str, content: &[u8]) -> Collected {
     let path = folder.path().join(name);
     std::fs::write(&path, content).unwrap();
     let source = Source::Path(path.to_str().unwrap().to_string());
-    let inputs = source::expand(&[source], &settings());
+    let inputs = source::expand(&[source], &settings()).unwrap();
     let mut collected = Collected::default();
     for mut input in inputs.inputs {
         input.name = name.to_string();
-        assert!(read(&input, &settings(), &Silent, &mut collected).is_continue());
+        assert!(read(&input, &settings(), &Silent, &mut collected).unwrap().is_continue());
     }
     collected
 }
@@ -176,6 +176,26 @@ fn parquet_bytes(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
     writer.write(&batch).unwrap();
     writer.close().unwrap();
     bytes
+}
+
+/// A table of texts and of bytes that nobody reads, in row groups of so many rows.
+pub(crate) fn write_table(path: &std::path::Path, texts: &[String], group: usize) {
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("other", Arc::new(StringArray::from_iter_values(texts.iter().map(|text| text.repeat(20))))),
+        ("text", Arc::new(StringArray::from_iter_values(texts))),
+        (
+            "url",
+            Arc::new(StringArray::from_iter_values((0..texts.len()).map(|row| format!("http://a.b/{row}")))),
+        ),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let properties = parquet::file::properties::WriterProperties::builder()
+        .set_max_row_group_row_count(Some(group))
+        .build();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
 }
 
 #[test]
@@ -357,7 +377,7 @@ fn files_that_cannot_be_opened_are_skipped() {
     for name in ["a.txt", "a.jsonl", "a.parquet", "a.warc", "a.warc.gz"] {
         let path = folder.path().join(name);
         std::fs::write(&path, "x").unwrap();
-        let inputs = source::expand(&[Source::Path(path.to_str().unwrap().into())], &settings());
+        let inputs = source::expand(&[Source::Path(path.to_str().unwrap().into())], &settings()).unwrap();
         std::fs::remove_file(&path).unwrap();
         let mut collected = Collected::default();
         let _ = read(&inputs.inputs[0], &settings(), &Silent, &mut collected);

@@ -22,7 +22,7 @@ const MAX_HEADER_BYTES: u64 = 64 << 10;
 const MAX_HEADER_LINES: usize = 1000;
 
 pub(super) fn read(input: &Input, settings: &Settings, task: &dyn Task, sink: &mut dyn Sink) -> Flow {
-    let mut file = match super::open(&input.path, task) {
+    let mut file = match super::open(input, task) {
         Ok(file) => file,
         Err(error) => return sink.skip(input.name.clone(), format!("cannot be opened: {error}")),
     };
