@@ -179,7 +179,7 @@ fn feed(
         if let Some(error) = sink.failed {
             return Err(error.into());
         }
-        read?;
+        let _ = read?;
         if sink.without_address > 0 {
             shown.warn(&format!(
                 "{} documents have no address, so that no reference can mean them; they count as negative",
