@@ -10,6 +10,7 @@ object is replaced, and the output follows. Exits with 1 at the first difference
 
 import gzip
 import json
+import logging
 import os
 import pathlib
 import random
@@ -88,8 +89,8 @@ def curate(alti, source, out, environment, kills=0):
         sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
 
 
-def contents(out, place):
-    """What each file says, without the name of the place and what is a hash of it."""
+def contents(out, source, place):
+    """What each file says, without the source as it was given, the name of its place and what is a hash of that."""
     found = {}
     for path in sorted(pathlib.Path(out).rglob("*")):
         name = str(path.relative_to(out))
@@ -99,12 +100,13 @@ def contents(out, place):
             table = table.set_column(table.schema.get_field_index("source"), "source", [sources]).drop_columns(["id"])
             found[name] = table.to_pylist()
         elif path.is_file():
-            found[name] = re.sub(r"\b[0-9a-f]{32}\b", "ID", path.read_text().replace(place, ""))
+            found[name] = re.sub(r"\b[0-9a-f]{32}\b", "ID", path.read_text().replace(f'"{source}"', '""').replace(place, ""))
     return found
 
 
 def main(alti):
     alti = str(pathlib.Path(alti).resolve())
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -125,12 +127,14 @@ def main(alti):
                 if path.is_file():
                     s3.upload_file(str(path), BUCKET, f"in/{path.relative_to(folder).as_posix()}")
 
-        def compare(what, remote, kills=0):
+        def compare(what, under="", kills=0):
+            local, remote = f"{folder}{under}", f"s3://{BUCKET}/in{under}"
             for name in ["here", "there"]:
                 shutil.rmtree(place / name, ignore_errors=True)
-            curate(alti, str(folder), place / "here", environment)
+            curate(alti, local, place / "here", environment)
             curate(alti, remote, place / "there", environment, kills)
-            here, there = contents(place / "here", str(folder)), contents(place / "there", f"s3://{BUCKET}/in")
+            here = contents(place / "here", local, str(folder))
+            there = contents(place / "there", remote, f"s3://{BUCKET}/in")
             if here.keys() != there.keys():
                 sys.exit(f"{what}: other files: {here.keys() ^ there.keys()}")
             for name in here:
@@ -146,15 +150,15 @@ def main(alti):
             print(f"{what}: {len(here)} files are the same, {documents} documents")
 
         upload()
-        compare("a prefix", f"s3://{BUCKET}/in")
+        compare("a prefix")
         shutil.rmtree(place / "there.work")
-        compare("with 12 kills", f"s3://{BUCKET}/in/", kills=12)
+        compare("with 12 kills", "/", kills=12)
         with open(folder / "deep" / "lines.jsonl.gz", "wb") as file:
             file.write(gzip.compress(b'{"text": "' + text(random.Random(1), 30).replace("\n", " ").encode() + b'"}\n'))
         upload()
-        compare("after a change", f"s3://{BUCKET}/in")
+        compare("after a change")
         shutil.rmtree(place / "there.work")
-        compare("by a glob", f"s3://{BUCKET}/in/**/*.{{gz,txt,parquet,png}}")
+        compare("by a glob", "/**/*.{gz,txt,parquet,png}")
     server.stop()
 
 
