@@ -94,6 +94,9 @@ fn a_bucket_is_curated_as_a_folder_is() {
             "2",
             "--set",
             "curate.held_out.fraction=0.1",
+            // One sentence with other words each time is just what these rules are against.
+            "--set",
+            "curate.gopher_repetition.enabled=false",
         ]
     };
     run(&place, &server, &curate("in", "here"), 0);

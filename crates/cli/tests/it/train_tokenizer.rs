@@ -179,11 +179,11 @@ fn a_run_takes_a_tokenizer_that_is_there() {
         serde_json::from_slice(&fs::read(place.path("run/base/config.json")).unwrap()).unwrap();
     assert_eq!(config["vocab_size"], 540);
 
-    for (set, wanted) in [
-        ("tokenizer.vocab_size=600", "vocab_size is that of the tokenizer at path"),
-        ("tokenizer.path='absent'", "absent"),
+    for (set, code, wanted) in [
+        ("tokenizer.vocab_size=600", 2, "vocab_size is that of the tokenizer at path"),
+        ("tokenizer.path='absent'", 1, "absent"),
     ] {
-        let said = place.fails(&[&until("tokenizer")[..], &["--set", set]].concat(), 2);
+        let said = place.fails(&[&until("tokenizer")[..], &["--set", set]].concat(), code);
         assert!(said.contains(wanted) && said.contains("hint:"), "{said}");
     }
 }
