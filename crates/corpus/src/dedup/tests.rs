@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::seed::{Rng, Seed};
 use proptest::prelude::*;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::steps::sign::{Sign, fingerprint};
@@ -126,11 +127,13 @@ fn plainly(documents: &Documents, Rules { urls, texts, minhash }: Rules) -> Foun
             (0..documents.len()).filter(|&index| verdicts[index] == Verdict::Keep).collect();
         let rows = minhash.rows as usize;
         for band in 0..minhash.bands as usize {
-            let mut buckets: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
+            // Who is in one component already is not compared again, so the order of buckets matters: that of their keys.
+            let mut buckets: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
             for &index in &candidates {
-                buckets.entry(&documents[index].1[band * rows..(band + 1) * rows]).or_default().push(index);
+                let numbers = &documents[index].1[band * rows..(band + 1) * rows];
+                let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+                buckets.entry(xxh3_64(&bytes)).or_default().push(index);
             }
-            // The order of buckets can matter where one has more than 64 representatives, which none has here.
             for members in buckets.values() {
                 let mut representatives: Vec<usize> = Vec::new();
                 for &index in members {
