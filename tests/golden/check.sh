@@ -6,7 +6,8 @@
 #     tests/golden/check.sh runs/NAME/base ...   # folders of a run
 #
 # Makes a virtual environment in tests/golden/.venv on its first run; PYTHON=path uses another interpreter that has
-# the packages of model/requirements.txt.
+# the packages of model/requirements.txt. BUILT=path names a folder in which `alti` is built already, such as target/debug
+# after `cargo test --workspace`: building it alone takes other features of its libraries, and so minutes.
 set -eu
 cd "$(dirname "$0")/../.."
 if [ -z "${PYTHON:-}" ]; then
@@ -29,8 +30,9 @@ else
     for folder in crates/model/tests/golden/*/; do
         "$PYTHON" tests/golden/check_export.py "$program" "$folder" --export "$scratch/$(basename "$folder")" || failed=1
     done
-    cargo build --quiet -p cli
-    "$PYTHON" tests/golden/check_model_formats.py "${CARGO_TARGET_DIR:-target}/debug/alti" || failed=1
-    "$PYTHON" tests/golden/check_hub.py "${CARGO_TARGET_DIR:-target}/debug/alti" || failed=1
+    [ -n "${BUILT:-}" ] || cargo build --quiet -p cli
+    alti=${BUILT:-${CARGO_TARGET_DIR:-target}/debug}/alti
+    "$PYTHON" tests/golden/check_model_formats.py "$alti" || failed=1
+    "$PYTHON" tests/golden/check_hub.py "$alti" || failed=1
 fi
 exit $failed

@@ -4,7 +4,8 @@
 # log-likelihoods that transformers computes of the same weights.
 #
 # Makes a virtual environment in tests/golden/.venv-serve on its first run; PYTHON=path uses another interpreter that has
-# the packages of serve/requirements.txt.
+# the packages of serve/requirements.txt. BUILT=path names a folder in which `alti` and the examples are built already, such as
+# target/debug after `cargo test --workspace`.
 set -eu
 cd "$(dirname "$0")/../.."
 if [ -z "${PYTHON:-}" ]; then
@@ -14,9 +15,11 @@ if [ -z "${PYTHON:-}" ]; then
         "$PYTHON" -m pip install --quiet -r tests/golden/serve/requirements.txt
     fi
 fi
-cargo build --quiet -p cli
-cargo build --quiet -p serve --example toy_server
-built=${CARGO_TARGET_DIR:-target}/debug
+if [ -z "${BUILT:-}" ]; then
+    cargo build --quiet -p cli
+    cargo build --quiet -p serve --example toy_server
+fi
+built=${BUILT:-${CARGO_TARGET_DIR:-target}/debug}
 failed=0
 
 said=$(mktemp)
