@@ -234,8 +234,15 @@ pub fn any_tokenizer(path: &Path) -> Result<AnyTokenizer, Error> {
 /// # Errors
 /// What is no tokenizer of Llama 3's form.
 pub fn tokenizer(path: &Path) -> Result<(Tokenizer, Digest), Error> {
-    let path = of_run(path);
-    Ok((Tokenizer::load(&path)?, Digest::of_path(&path)?))
+    Ok((Tokenizer::load(&of_run(path))?, tokenizer_digest(path)?))
+}
+
+/// The digest of a tokenizer's files, which are not understood for it.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn tokenizer_digest(path: &Path) -> Result<Digest, Error> {
+    Ok(Digest::of_path(&of_run(path))?)
 }
 
 fn of_run(path: &Path) -> PathBuf {

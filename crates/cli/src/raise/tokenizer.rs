@@ -33,7 +33,7 @@ impl Stage for TrainTokenizer {
     fn need(&self, context: &Context) -> Result<Need, Error> {
         let mut inputs = context.inputs(&[("curate", "documents")])?;
         if let Some(path) = &context.recipe.tokenizer.path {
-            inputs.insert("tokenizer.path".to_owned(), open::tokenizer(path)?.1);
+            inputs.insert("tokenizer.path".to_owned(), open::tokenizer_digest(path)?);
         }
         let settings = (Self::settings(context), context.recipe.tokenizer.max_bytes, context.seed.0);
         Ok(Need { inputs, settings: Digest::of_value(&settings)? })

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::server::{Asked, Reply, Server};
-use crate::{PATIENCE, Place, both};
+use crate::{LOOSE, PATIENCE, Place, both};
 
 /// Documents that a judge can tell apart: those about rivers, and those that sell.
 fn documents(place: &Place, count: usize) {
@@ -174,14 +174,8 @@ fn learn(place: &Place) {
     let raise = |out: &'static str, rule: &'static str| {
         let rule = format!("curate.classifiers.educational={{path='educational'{rule}}}");
         let args = ["raise", "--out", out, "--size", "nano", "--source", "web.jsonl", "--until", "curate"];
-        let loose = [
-            "curate.gopher_quality.enabled=false",
-            "curate.fineweb.enabled=false",
-            "curate.minhash.enabled=false",
-            "curate.line_dedup.enabled=false",
-        ];
         let mut args: Vec<String> = args.iter().map(|arg| arg.to_string()).collect();
-        for set in loose.into_iter().chain(["curate.gopher_repetition.enabled=false", &rule]) {
+        for set in LOOSE.into_iter().chain([&*rule]) {
             args.extend(["--set".to_owned(), set.to_owned()]);
         }
         place.run(&args.iter().map(String::as_str).collect::<Vec<_>>());

@@ -110,6 +110,15 @@ fn raise(out: &str) -> Vec<&str> {
     ]
 }
 
+/// Curation's rules against repetition and copies, off, for texts that are a few sentences with other words each time.
+const LOOSE: [&str; 5] = [
+    "curate.gopher_quality.enabled=false",
+    "curate.gopher_repetition.enabled=false",
+    "curate.fineweb.enabled=false",
+    "curate.minhash.enabled=false",
+    "curate.line_dedup.enabled=false",
+];
+
 fn weights(run: &Path) -> (Digest, Digest) {
     let of = |part: &str| Digest::of_file(&run.join(part).join("model.safetensors")).unwrap();
     (of("base"), of("aligned"))

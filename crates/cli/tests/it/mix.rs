@@ -5,7 +5,7 @@ use std::fs;
 use ledger::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::Place;
+use crate::{LOOSE, Place};
 
 fn value(place: &Place, path: &str) -> Value {
     serde_json::from_slice(&fs::read(place.path(path)).unwrap()).unwrap()
@@ -32,14 +32,7 @@ fn second(place: &Place) {
         "--until",
         "curate",
     ];
-    for set in [
-        "curate.held_out.fraction=0.1",
-        "curate.gopher_quality.enabled=false",
-        "curate.gopher_repetition.enabled=false",
-        "curate.fineweb.enabled=false",
-        "curate.minhash.enabled=false",
-        "curate.line_dedup.enabled=false",
-    ] {
+    for set in ["curate.held_out.fraction=0.1"].into_iter().chain(LOOSE) {
         args.extend(["--set", set]);
     }
     place.run(&args);

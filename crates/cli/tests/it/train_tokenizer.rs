@@ -6,8 +6,8 @@ use std::path::Path;
 use ledger::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::Place;
 use crate::kills::{End, end_early};
+use crate::{LOOSE, Place};
 
 /// Lines of JSONL in three languages by turns, one of them unknown to the line, and one line that is malformed.
 fn lines(documents: u64) -> String {
@@ -150,16 +150,8 @@ fn a_run_takes_a_tokenizer_that_is_there() {
     let train = |vocab| place.run(&["tokenizer", "train", "texts", "--vocab", vocab, "--out", "mine"]);
     train("560");
     let mut raise = vec!["raise", "--out", "run", "--size", "nano", "--source", "texts"];
-    for set in [
-        "curate.held_out.fraction=0.1",
-        "curate.gopher_quality.enabled=false",
-        "curate.gopher_repetition.enabled=false",
-        "curate.fineweb.enabled=false",
-        "curate.minhash.enabled=false",
-        "curate.line_dedup.enabled=false",
-        "train.tokens=10K tokens",
-        "tokenizer.path='mine'",
-    ] {
+    let own = ["curate.held_out.fraction=0.1", "train.tokens=10K tokens", "tokenizer.path='mine'"];
+    for set in own.into_iter().chain(LOOSE) {
         raise.extend(["--set", set]);
     }
     let until = |stage| [&raise[..], &["--until", stage]].concat();
